@@ -1,0 +1,48 @@
+"""Files that people write and keep: TOML read strictly, anything written is complete or absent."""
+
+import os
+import tempfile
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from chain.protocol.errors import ConfigError
+from chain.protocol.rules import Rules
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """One TOML file; decimals keep every digit that was written. Raises ConfigError naming the file and line."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
+    except FileNotFoundError:
+        raise ConfigError(path, "no such file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(path, str(error)) from None
+
+
+def load_rules(path: Path) -> Rules:
+    """Reads `federation.toml`. Raises ConfigError naming the file and the field."""
+    return Rules.parse(read_toml(path), path)
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Writes `path` whole and durably, or not at all: temporary file beside it, fsync, rename, fsync of the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,164 @@
+"""The part of the Ethereum ABI that the ledger uses: static 32-byte words, and at most one `bytes` at the very end.
+
+A struct or event is a frozen dataclass whose fields carry their Solidity type, so its signature, its encoding and its
+EIP-712 type come from one place. Reading is strict: a word with bits that its type does not have is an error, as in
+Solidity.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, cast, get_args, get_type_hints
+
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+
+from chain.protocol.digest import Digest
+
+WORD = 32
+
+U8 = Annotated[int, "uint8"]
+U16 = Annotated[int, "uint16"]
+U32 = Annotated[int, "uint32"]
+U64 = Annotated[int, "uint64"]
+U128 = Annotated[int, "uint128"]
+U256 = Annotated[int, "uint256"]
+Address = Annotated[str, "address"]  # EIP-55 spelling
+Hash = Annotated[bytes, "bytes32"]  # keccak: a seal, the head
+Sha256 = Annotated[Digest, "bytes32"]
+Tail = Annotated[bytes, "bytes"]  # last field only
+
+
+class AbiError(ValueError):
+    """The bytes are not an encoding of the type."""
+
+
+@functools.lru_cache(maxsize=65_536)
+def checksum_address(raw: bytes) -> str:
+    return str(to_checksum_address(raw))
+
+
+@functools.cache
+def solidity_fields(cls: Any) -> tuple[tuple[str, Any, str], ...]:
+    """(name, Python type, Solidity type) of every field; a nested struct has the Solidity type of a tuple."""
+    hints = get_type_hints(cls, include_extras=True)
+    found = []
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            found.append((field.name, hint, tuple_type(hint)))
+        else:
+            python, solidity = get_args(hint)
+            found.append((field.name, python, solidity))
+    return tuple(found)
+
+
+def tuple_type(cls: Any) -> str:
+    return "(" + ",".join(kind for _, _, kind in solidity_fields(cls)) + ")"
+
+
+@functools.cache
+def selector(cls: Any) -> bytes:
+    """Topic 0 of an event: keccak of `Name(type,...)`."""
+    return keccak(text=f"{cls.__name__}{tuple_type(cls)}")
+
+
+def camel_case(name: str) -> str:
+    head, *tail = name.split("_")
+    return head + "".join(part.capitalize() for part in tail)
+
+
+def eip712_type(cls: Any) -> str:
+    """The EIP-712 `encodeType` of a flat struct, with Solidity's spelling of the names."""
+    fields = ",".join(f"{kind} {camel_case(name)}" for name, _, kind in solidity_fields(cls))
+    return f"{cls.__name__}({fields})"
+
+
+def word(value: int | bytes | str) -> bytes:
+    """One static value as 32 bytes: an integer or an address to the right, bytes32 as they are."""
+    if isinstance(value, int):
+        return value.to_bytes(WORD, "big")
+    if isinstance(value, str):
+        return bytes.fromhex(value.removeprefix("0x")).rjust(WORD, b"\0")
+    return value
+
+
+def encode(value: Any) -> bytes:
+    """The words of a struct without a tail, in order."""
+    words, cls = [], cast(Any, type(value))
+    for name, _, _ in solidity_fields(cls):
+        item = getattr(value, name)
+        words.append(encode(item) if dataclasses.is_dataclass(item) else word(item))
+    return b"".join(words)
+
+
+def decode(cls: Any, words: bytes) -> Any:
+    """The inverse: `words` must hold exactly the fields of `cls`, and after them its tail if it has one. Raises
+    AbiError.
+    """
+    reader, static = _readers(cls)
+    position, values = 0, []
+    if len(words) < static * WORD:
+        raise AbiError(f"{cls.__name__}: {len(words)} bytes, at least {static * WORD} needed")
+    for read, size in reader:
+        if size:
+            values.append(read(words[position : position + size]))
+            position += size
+        else:
+            values.append(_tail(cls, words[position:]))
+            position = len(words)
+    if position != len(words):
+        raise AbiError(f"{cls.__name__}: {len(words) - position} bytes too many")
+    return cls(*values)
+
+
+def _tail(cls: Any, rest: bytes) -> bytes:
+    length = int.from_bytes(rest[:WORD], "big")
+    if (
+        len(rest) < WORD
+        or length > len(rest)
+        or len(rest) != WORD + -(-length // WORD) * WORD
+        or any(rest[WORD + length :])
+    ):
+        raise AbiError(f"{cls.__name__}: malformed bytes at the end")
+    return rest[WORD : WORD + length]
+
+
+@functools.cache
+def _readers(cls: Any) -> tuple[tuple[tuple[Callable[[bytes], Any], int], ...], int]:
+    """For every field how to read it and its size (0: the tail), and the words of the static part."""
+    readers = tuple(_reader(python, kind) for _, python, kind in solidity_fields(cls))
+    return readers, sum(size // WORD for _, size in readers)
+
+
+def _reader(python: Any, kind: str) -> tuple[Callable[[bytes], Any], int]:
+    if dataclasses.is_dataclass(python):
+        return functools.partial(decode, python), WORD * len(list(_leaves(python)))
+    if kind == "bytes":
+        return bytes, 0
+    if kind == "bytes32":
+        return python, WORD
+    if kind == "address":
+        return _read_address, WORD
+    return functools.partial(_read_uint, int(kind.removeprefix("uint"))), WORD
+
+
+def _leaves(cls: Any) -> Iterator[str]:
+    for _, python, kind in solidity_fields(cls):
+        if dataclasses.is_dataclass(python):
+            yield from _leaves(python)
+        else:
+            yield kind
+
+
+def _read_uint(bits: int, value: bytes) -> int:
+    number = int.from_bytes(value, "big")
+    if number >> bits:
+        raise AbiError(f"{number} does not fit uint{bits}")
+    return number
+
+
+def _read_address(value: bytes) -> str:
+    if any(value[:12]):
+        raise AbiError("an address has 20 bytes")
+    return checksum_address(value[12:])

@@ -1,0 +1,57 @@
+"""One round and one member as the ledger knows them: plain state, changed only by `chain.protocol.history`."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from chain.protocol.digest import Digest
+from chain.protocol.events import AbortReason
+from chain.protocol.seal import Metadata
+
+FOREVER = 2**32 - 1
+
+
+class Phase(Enum):
+    COMMIT = "commit"
+    REVEAL = "reveal"
+    ATTEST = "attest"
+    FINALIZED = "finalized"
+    ABORTED = "aborted"
+
+
+@dataclass(slots=True)
+class Member:
+    """An enrolled address; `number` counts from 1, rounds of membership are inclusive."""
+
+    number: int
+    from_round: int
+    until_round: int
+
+    def takes_part(self, round_number: int) -> bool:
+        return self.from_round <= round_number <= self.until_round
+
+
+@dataclass(slots=True)
+class Round:
+    """Everything the ledger holds about one round. Times and deadlines are in seconds of block time."""
+
+    number: int
+    base_model: Digest
+    roster: dict[str, int]  # participant -> number
+    deadline: int
+    opened: int
+    opened_block: int
+    phase: Phase = Phase.COMMIT
+    closed: int = 0
+    commits: dict[str, bytes] = field(default_factory=dict)
+    reveals: dict[str, Metadata] = field(default_factory=dict)
+    attestations: dict[str, tuple[Digest, bytes]] = field(default_factory=dict)
+    outcome: tuple[Digest, bytes] | None = None  # (model, verdicts), once final
+    abort_reason: AbortReason | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.phase not in (Phase.FINALIZED, Phase.ABORTED)
+
+    @property
+    def no_shows(self) -> list[str]:
+        return [participant for participant in self.commits if participant not in self.reveals]

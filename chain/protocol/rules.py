@@ -1,0 +1,189 @@
+"""The rules of a federation: what every participant agreed to before round 1.
+
+They are written as `federation.toml`, hashed in a canonical form (RFC 8785 JSON, so comments, order and layout of the
+file do not count), and that digest stands in the contract for ever.
+"""
+
+from decimal import Decimal
+from fractions import Fraction
+from typing import Annotated, Any, Literal, Self
+
+import rfc8785
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from chain.protocol.digest import Digest
+from chain.protocol.errors import ConfigError
+
+FORMAT = "roundledger-federation/1"
+
+Seconds = Annotated[int, Field(ge=1, le=2**32 - 1)]
+Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Fixed = Annotated[Decimal, AfterValidator(Decimal.normalize)]  # 0.250 and 0.25 are the same rule
+
+
+def _plain(value: Any) -> Any:
+    """Decimals in free-form options become floats, as the factory expects them."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+class Table(BaseModel):
+    """One table of the file: unknown keys and wrong types are errors, nothing is coerced from text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelRules(Table):
+    """Which network: `mlp`, `cnn`, or the federation's own `module:function`, called with `options`."""
+
+    factory: Name
+    options: Annotated[dict[str, Any], BeforeValidator(_plain)] = Field(default_factory=dict)
+
+
+class DataRules(Table):
+    """What one record looks like, the same at every node.
+
+    Tables name their feature columns; images (NPZ, IDX) give the `shape` of one record instead. A model input is
+    `(feature - center) / scale`, element by element, reshaped to `shape`.
+    """
+
+    classes: Annotated[tuple[Name, ...], Field(min_length=2)]
+    label: Name = "label"
+    id: Name | None = None
+    features: tuple[Name, ...] = ()
+    shape: tuple[Positive, ...] = ()
+    center: tuple[float, ...] | float = 0.0
+    scale: tuple[float, ...] | float = 1.0
+
+    @property
+    def width(self) -> int:
+        """Number of features of one record."""
+        width = 1
+        for side in self.input_shape:
+            width *= side
+        return width
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.shape or (len(self.features),)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.features and not self.shape:
+            raise ValueError("give `features` (column names) or `shape` (of one record)")
+        if self.features and self.width != len(self.features):
+            raise ValueError(f"shape {list(self.shape)} does not hold {len(self.features)} features")
+        if len(set(self.features)) != len(self.features) or len(set(self.classes)) != len(self.classes):
+            raise ValueError("feature and class names must differ from each other")
+        if {self.label, self.id} & set(self.features) or self.label == self.id:
+            raise ValueError("label, id and features must be different columns")
+        for name, value in (("center", self.center), ("scale", self.scale)):
+            if isinstance(value, tuple) and len(value) != self.width:
+                raise ValueError(f"{name} has {len(value)} numbers for {self.width} features")
+        scales = self.scale if isinstance(self.scale, tuple) else (self.scale,)
+        if not all(s > 0 for s in scales):
+            raise ValueError("every scale must be above 0")
+        return self
+
+
+class TrainingRules(Table):
+    """Local training: plain SGD, the same at every node. `rounds` finalized rounds end the federation."""
+
+    rounds: Positive
+    epochs: Positive = 1
+    batch_size: Positive = 32
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class SelectionRules(Table):
+    """Which channels go up, and how what arrives is averaged.
+
+    `weighting`: a channel's average divides by the weight of `all` accepted participants (a channel not sent counts
+    as zero), or of its `senders` only. `weights`: a participant weighs as much as its `records`, or all weigh `equal`.
+    """
+
+    upload_rate: Annotated[Fixed, Field(gt=0, le=1)]
+    weighting: Literal["all", "senders"] = "all"
+    weights: Literal["records", "equal"] = "records"
+
+    def count(self, channels: int) -> int:
+        """The channels to send out of `channels`: ceil(rate * channels), in exact arithmetic."""
+        rate = Fraction(self.upload_rate)
+        return -(-channels * rate.numerator // rate.denominator)
+
+
+class LedgerRules(Table):
+    """What the contract enforces. Windows are in seconds of block time."""
+
+    commit_window: Seconds = 600
+    reveal_window: Seconds = 300
+    attest_window: Seconds = 300
+    min_updates: Positive = 2
+    quorum: Annotated[Fixed, Field(gt=Decimal("0.5"), le=1, decimal_places=4)] = Decimal("0.66")
+
+    @property
+    def quorum_bps(self) -> int:
+        return int(self.quorum * 10_000)
+
+
+class LimitRules(Table):
+    """Size caps, checked before a byte is read."""
+
+    update_bytes: Annotated[int, Field(ge=1, le=2**40)] = 2**28
+    model_bytes: Annotated[int, Field(ge=1, le=2**40)] = 2**30
+
+
+class Rules(Table):
+    """All rules of one federation."""
+
+    format: Literal["roundledger-federation/1"]
+    name: Name
+    model: ModelRules
+    data: DataRules
+    training: TrainingRules
+    selection: SelectionRules
+    ledger: LedgerRules = LedgerRules()
+    limits: LimitRules = LimitRules()
+
+    def canonical(self) -> bytes:
+        """The bytes that the rules digest covers: RFC 8785 JSON of every rule, defaults included."""
+        return rfc8785.dumps(self.model_dump(mode="json"))
+
+    @property
+    def digest(self) -> Digest:
+        return Digest.of(self.canonical())
+
+    @classmethod
+    def parse(cls, value: object, where: object) -> Self:
+        """Checks a parsed document. Raises ConfigError naming `where` and every field that is wrong."""
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise ConfigError(where, explain(error)) from None
+
+    @classmethod
+    def from_canonical(cls, data: bytes, where: object) -> Self:
+        """The inverse of `canonical`. Raises ConfigError when `data` is not the canonical form of valid rules."""
+        try:
+            rules = cls.model_validate_json(data)
+        except ValidationError as error:
+            raise ConfigError(where, explain(error)) from None
+        if rules.canonical() != data:
+            raise ConfigError(where, "not in canonical form")
+        return rules
+
+
+def explain(error: ValidationError) -> str:
+    """Every wrong field on a line's worth of text: `training.rounds: Input should be ...`."""
+    parts = []
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"]) or "file"
+        problem = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
+        parts.append(f"{field}: {problem}")
+    return "; ".join(parts)

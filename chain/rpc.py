@@ -1,0 +1,175 @@
+"""One JSON-RPC call over HTTP, and what its failure means.
+
+`Unavailable` says that the server could not be asked (down, too slow, too large, not JSON-RPC): retry. `RpcError` says
+that the server was asked and refused: the caller decides. Nothing is retried here.
+
+urllib3 directly: the same speed as `requests` for a large `eth_getLogs`, twice as fast for small calls, twice as fast
+as web3's provider for both; and it takes no proxy or password from the environment.
+"""
+
+import itertools
+import json
+import time
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+import urllib3
+from pydantic_core import from_json  # as fast as json.loads, which crashes on deep nesting: py_ecc lifts Python's limit
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import TimeoutError as HttpTimeout
+
+from chain.protocol.errors import Code, ConfigError, RoundledgerError, Unavailable
+
+CHUNK = 1 << 18
+MAX_REPLY = 64 << 20  # bytes, after decompression; 20,000 logs of 256 data bytes are 19 MB
+
+
+class RpcError(RoundledgerError):
+    """The server answered with a JSON-RPC error. `data` is what it sent with it, as it came."""
+
+    exit_code = 3
+
+    def __init__(self, method: str, code: int, message: str, data: Any = None) -> None:
+        self.method, self.code, self.message, self.data = method, code, _printable(message), data
+        super().__init__(f"{method}: error {code}: {self.message}")
+
+    @property
+    def revert(self) -> bytes | None:
+        """What the contract reverted with (selector and arguments of a custom error); None if the error holds none.
+
+        Anvil, geth, Ganache's `eth_call`: `data` is the hex. Ganache's `eth_estimateGas`: `data.result`. Hardhat:
+        `data.data`. `eth_sendRawTransaction` never tells: the receipt has status 0, and `eth_call` must be asked again.
+        """
+        data = self.data
+        if isinstance(data, dict):
+            data = data.get("result") or data.get("data")
+        if not isinstance(data, str) or not data.startswith("0x"):
+            return None
+        try:
+            return bytes.fromhex(data[2:])
+        except ValueError:
+            return None
+
+
+class Rpc:
+    """A JSON-RPC server at an http(s) address, over kept-alive connections. Threads may share one.
+
+    `timeout` bounds a whole call in seconds, `max_reply` the bytes of an answer. A user and password in the URL are
+    sent as basic authentication. Messages and `repr` show only scheme, host and port: keys of hosted servers are in the
+    rest. Redirects are not followed. Raises ConfigError if the URL is not usable.
+    """
+
+    def __init__(self, url: str, timeout: float = 30.0, max_reply: int = MAX_REPLY) -> None:
+        self.name, self._target, authorization = _parse_url(url)
+        self.timeout, self.max_reply = timeout, max_reply
+        self._ids = itertools.count(1)
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip", **authorization}
+        self._pool = urllib3.PoolManager(maxsize=8, retries=False, headers=headers)
+
+    def __repr__(self) -> str:
+        return f"Rpc({self.name})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the idle connections; a later call opens new ones."""
+        self._pool.clear()
+
+    def call(self, method: str, *params: Any) -> Any:
+        """The result of `method`. Raises Unavailable if the server could not be asked, RpcError if it refused."""
+        number = next(self._ids)
+        body = json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}).encode()
+        status, content = self._post(body)
+        # 400 is what some servers send with a JSON-RPC error; every other status is about reaching the server.
+        if status not in (200, 400):
+            raise self._unavailable(f"HTTP status {status}")
+        try:
+            reply = from_json(content)
+        except ValueError:
+            raise self._unavailable("the answer is not JSON") from None
+        if not isinstance(reply, dict):
+            raise self._unavailable("the answer is not JSON-RPC")
+        error = reply.get("error")
+        if error is not None:
+            raise _rpc_error(method, error)
+        if "result" not in reply or reply.get("id") != number:
+            raise self._unavailable("the answer is not the one to this call")
+        return reply["result"]
+
+    def _post(self, body: bytes) -> tuple[int, bytes]:
+        deadline = time.monotonic() + self.timeout
+        limit = urllib3.Timeout(total=self.timeout)
+        try:
+            response = self._pool.request(
+                "POST", self._target, body=body, timeout=limit, redirect=False, preload_content=False
+            )
+            try:
+                content = self._read(response, deadline)
+            except BaseException:
+                response.close()  # a half-read connection cannot be used again
+                raise
+            response.release_conn()
+        except HttpTimeout as error:
+            raise self._unavailable(_connect_reason(error) or f"no answer within {self.timeout:g} s") from None
+        except HTTPError as error:
+            # Only the class: the text of some of these errors holds the path of the URL.
+            raise self._unavailable(f"the connection failed ({type(error).__name__})") from None
+        return response.status, content
+
+    def _read(self, response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
+        # read1 returns what has arrived, so that a server that drips bytes cannot outlast the deadline.
+        chunks, size = [], 0
+        while chunk := response.read1(CHUNK):
+            size += len(chunk)
+            if size > self.max_reply:
+                raise self._unavailable(f"the answer is longer than {self.max_reply} bytes")
+            if time.monotonic() > deadline:
+                raise self._unavailable(f"no whole answer within {self.timeout:g} s")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _unavailable(self, reason: str) -> Unavailable:
+        return Unavailable(Code.L1, self.name, reason)
+
+
+def _parse_url(url: str) -> tuple[str, str, dict[str, str]]:
+    """The name to show, the address to ask, the authorization header. Raises ConfigError without the URL's text."""
+    wrong = ConfigError("RPC URL", "not a usable address", "write http://HOST:PORT or https://HOST")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise wrong from None
+    if parts.scheme not in ("http", "https") or not host or any(not "!" <= letter <= "~" for letter in url):
+        raise wrong
+    place = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
+    name = f"{parts.scheme}://{place}"
+    target = name + (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if parts.username is None:
+        return name, target, {}
+    secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return name, target, urllib3.make_headers(basic_auth=secret)
+
+
+def _connect_reason(error: HttpTimeout) -> str | None:
+    """In urllib3, a refused connection is a kind of timeout. None if it really is one."""
+    return "cannot connect" if isinstance(error, urllib3.exceptions.NewConnectionError) else None
+
+
+def _rpc_error(method: str, error: object) -> RpcError:
+    if not isinstance(error, dict):
+        return RpcError(method, 0, str(error))
+    code = error.get("code")
+    return RpcError(method, code if isinstance(code, int) else 0, str(error.get("message")), error.get("data"))
+
+
+def _printable(text: str, limit: int = 500) -> str:
+    """A stranger's text on our terminal: no control characters, not endless."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:limit])

@@ -1,0 +1,254 @@
+"""The audit: the whole history again, from the deployment record, the chain and the blobs alone.
+
+It yields one finding after the other and holds one round's updates at a time. It runs the same pure functions as the
+nodes, and none of the training code.
+"""
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from chain.protocol import verdicts
+from chain.protocol.digest import Digest
+from chain.protocol.errors import Code, TrustError, Unavailable, VerificationError
+from chain.protocol.history import History
+from chain.protocol.round import Phase, Round
+from chain.protocol.rules import Rules
+from fl_node import weights
+from fl_node.aggregate import aggregate
+from fl_node.dataroot import DataRoot
+from fl_node.gather import gather
+from fl_node.gradient import Layout
+from fl_node.ledger import Ledger
+from fl_node.store import BlobStore
+from fl_node.tensorfile import Tensors
+from fl_node.verify import Result, VerifiedUpdate, verify_accepted_set, verify_data_root, verify_model, verify_rules
+
+
+class Status(StrEnum):
+    PASS = "pass"  # noqa: S105 - no password
+    FAIL = "fail"
+    MISSING = "missing"  # could not look
+    NOTE = "note"  # worth knowing, no defect of the history
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One named result: the code of the check, and which round, participant it is about (0, None: the whole ledger)."""
+
+    status: Status
+    code: Code
+    message: str
+    round: int = 0
+    participant: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "status": self.status.value,
+            "code": self.code.value,
+            "round": self.round or None,
+            "participant": self.participant,
+            "message": self.message,
+        }
+
+
+@dataclass
+class Audit:
+    """One audit. `run` yields the findings; afterwards `rounds`, `head`, `model` and `exit_code` sum it up."""
+
+    ledger: Ledger
+    store: BlobStore
+    federation: Rules | None = None  # the rules file presented beside the record, if any
+    own_data: tuple[str, DataRoot] | None = None  # a participant that wants its own data roots checked (D1)
+    threads: int = 1
+    history: History = field(default_factory=History)
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    failed: int = 0
+    missing: int = 0
+    untrusted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        return 5 if self.untrusted else 1 if self.failed else 3 if self.missing else 0
+
+    @property
+    def verdict(self) -> str:
+        return {0: "pass", 1: "fail", 3: "incomplete", 5: "untrusted"}[self.exit_code]
+
+    def run(self) -> Iterator[Finding]:
+        """Every finding in the order of the history. Raises ConfigError when the server or the record is plainly the
+        wrong one.
+        """
+        for finding in self._findings():
+            self.failed += finding.status is Status.FAIL
+            self.missing += finding.status is Status.MISSING
+            yield finding
+
+    def _findings(self) -> Iterator[Finding]:
+        try:
+            yield from self._ledger()
+        except TrustError as error:
+            self.untrusted = True
+            yield _failed(error, 0)
+            return
+        except Unavailable as error:
+            yield _missing(error, 0)
+            return
+        if self.failed:
+            return
+        rules, findings = self._rules()
+        yield from findings
+        if rules is not None:
+            yield from self._replay(rules)
+
+    def _ledger(self) -> Iterator[Finding]:
+        """L1 to L3, and with them C1, U6 and A3, which the replay of the events checks."""
+        reader = self.ledger.reader
+        reader.check_deployment()
+        yield Finding(Status.PASS, Code.L1, f"chain {reader.deployment.chain_id}, ledger {reader.deployment.address}")
+        try:
+            self.history = self.ledger.sync()
+        except TrustError:
+            raise
+        except VerificationError as error:
+            self.history = self.ledger.history
+            yield _failed(error, self.history.current.number if self.history.current else 0)
+            return
+        yield Finding(Status.PASS, Code.L2, f"{self.history.events} events give the head 0x{self.history.head.hex()}")
+        yield Finding(Status.PASS, Code.L3, f"{len(self.history.rounds)} rounds, every transition legal")
+
+    def _rules(self) -> tuple[Rules | None, list[Finding]]:
+        """The rules that the ledger pins: the file presented, if it is the right one, otherwise the blob."""
+        digest = self.history.rules.rules_digest
+        findings: list[Finding] = []
+        if self.federation is not None:
+            try:
+                verify_rules(self.history, self.federation)
+            except VerificationError as error:
+                findings.append(_failed(error, 0))
+            else:
+                return self.federation, [Finding(Status.PASS, Code.L4, f"rules {digest}")]
+        try:
+            rules = Rules.from_canonical(self.store.get(digest, "rules", 1 << 24), "rules blob")
+            verify_rules(self.history, rules)
+        except Unavailable as error:
+            return None, [*findings, _missing(error, 0, code=Code.L4)]
+        except VerificationError as error:
+            return None, [*findings, _failed(error, 0)]
+        return rules, [*findings, Finding(Status.PASS, Code.L4, f"rules {digest}, from their blob")]
+
+    # --------------------------------------------------------------- rounds
+
+    def _replay(self, rules: Rules) -> Iterator[Finding]:
+        base, findings = self._model(self.history.rules.genesis_model, 0, rules)
+        yield from findings
+        for round_ in self.history.rounds:
+            summary: dict[str, Any] = {
+                "round": round_.number,
+                "outcome": round_.phase.value,
+                "base_model": str(round_.base_model),
+                "commits": len(round_.commits),
+                "no_shows": round_.no_shows,
+            }
+            self.rounds.append(summary)
+            for participant in round_.no_shows:
+                if not round_.is_open and round_.phase is not Phase.COMMIT:
+                    yield Finding(Status.NOTE, Code.C1, "committed and never revealed", round_.number, participant)
+            yield from self._own_data(round_)
+            if round_.outcome is None:
+                yield Finding(Status.NOTE, Code.L3, _unfinished(round_), round_.number)
+                continue
+            summary["model"] = str(round_.outcome[0])
+            if base is None:
+                yield Finding(Status.MISSING, Code.A2, "the base model is not available", round_.number)
+                derived = None
+            else:
+                derived = yield from self._round(round_, base, rules, summary)
+            stored, findings = self._model(round_.outcome[0], round_.number, rules)
+            yield from findings
+            base = stored if stored is not None else derived
+
+    def _round(
+        self, round_: Round, base: Tensors, rules: Rules, summary: dict[str, Any]
+    ) -> Generator[Finding, None, Tensors | None]:
+        """Verifies a finalized round; the value is the model derived, None if it could not be."""
+        assert round_.outcome is not None  # noqa: S101 - only finalized rounds come here
+        finalized, attested = round_.outcome
+        results = gather(self.store, round_, Layout.of(base), rules, self.threads)
+        claimed = verdicts.decode(attested)
+        excluded: dict[str, str] = {}
+        for participant, result in results.items():
+            verdict = claimed.get(round_.roster[participant], verdicts.ABSENT)
+            if verdict != verdicts.ACCEPTED:
+                excluded[participant] = verdicts.name(verdict).removeprefix("excluded ")
+            yield _update_finding(round_, participant, result, verdict)
+        summary["accepted"] = [who for who in results if who not in excluded]
+        summary["excluded"] = excluded
+        try:
+            accepted = verify_accepted_set(attested, round_, results)
+            yield Finding(Status.PASS, Code.A1, f"{len(accepted)} of {len(results)} updates accepted", round_.number)
+            derived = aggregate(base, accepted, rules.selection)
+            verify_model(round_, weights.model_digest(derived))
+        except Unavailable as error:
+            yield _missing(error, round_.number, code=Code.A2)
+            return None
+        except VerificationError as error:
+            yield _failed(error, round_.number)
+            return None
+        yield Finding(Status.PASS, Code.A2, f"the updates give {finalized}", round_.number)
+        votes = sum(outcome == round_.outcome for outcome in round_.attestations.values())
+        quorum = self.history.quorum(len(round_.roster))
+        yield Finding(Status.PASS, Code.A3, f"{votes} identical attestations, quorum {quorum}", round_.number)
+        return derived
+
+    def _model(self, digest: Digest, number: int, rules: Rules) -> tuple[Tensors | None, list[Finding]]:
+        """The stored model of a round (0: genesis), if its blob is what the ledger says."""
+        what = f"model of round {number}" if number else "genesis model"
+        try:
+            blob = self.store.get(digest, what, rules.limits.model_bytes)
+            return weights.decode_model(blob, digest, rules.limits.model_bytes), []
+        except Unavailable as error:
+            return None, [_missing(error, number)]
+        except VerificationError as error:
+            return None, [_failed(error, number)]
+
+    def _own_data(self, round_: Round) -> Iterator[Finding]:
+        if self.own_data is None or self.own_data[0] not in round_.reveals:
+            return
+        participant, found = self.own_data
+        try:
+            verify_data_root(
+                round_.reveals[participant], round_.number, found.root, found.count, found.secret_commitment
+            )
+        except VerificationError as error:
+            yield _failed(error, round_.number, participant)
+        else:
+            yield Finding(Status.PASS, Code.D1, f"data root {found.root}", round_.number, participant)
+
+
+def _update_finding(round_: Round, participant: str, result: Result, verdict: int) -> Finding:
+    """An update that fails a check is a defect of the history only if it was accepted all the same (A1 tells the
+    rest).
+    """
+    if isinstance(result, VerifiedUpdate):
+        sent = round_.reveals[participant].sent
+        return Finding(Status.PASS, Code.U5, f"update verified, {sent} channels sent", round_.number, participant)
+    if verdict == verdicts.ACCEPTED:
+        make = _missing if isinstance(result, Unavailable) else _failed
+        return make(result, round_.number, participant)  # type: ignore[arg-type]
+    return Finding(Status.NOTE, result.code, f"excluded: {result}", round_.number, participant)
+
+
+def _failed(error: VerificationError, number: int, participant: str | None = None) -> Finding:
+    return Finding(Status.FAIL, error.code, str(error), number, participant)
+
+
+def _missing(error: Unavailable, number: int, participant: str | None = None, code: Code | None = None) -> Finding:
+    return Finding(Status.MISSING, code or error.code, str(error), number, participant)
+
+
+def _unfinished(round_: Round) -> str:
+    if round_.abort_reason is not None:
+        return f"aborted: {round_.abort_reason.name.lower().replace('_', ' ')}"
+    return f"still open: {round_.phase.value}"

@@ -1,0 +1,93 @@
+"""Several nodes on one machine, each an operating-system process of its own: for demos, tests and
+`scripts/run_nodes.py`.
+"""
+
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEvent:
+    """One line that a node printed. `kind` "exit" is the fleet's own: the process ended, `values["code"]` says how."""
+
+    node: str
+    kind: str
+    round: int
+    values: dict[str, Any]
+
+
+class Fleet:
+    """Starts one `roundledger node run` for every `node.toml`; no process outlives the `with` block."""
+
+    def __init__(self, configs: Sequence[Path], logs: Path) -> None:
+        self._configs, self._logs = configs, logs
+        self._events: queue.Queue[NodeEvent] = queue.Queue()
+        self.processes: dict[str, subprocess.Popen[str]] = {}
+
+    def __enter__(self) -> Self:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        for config in self._configs:
+            self.start(config)
+        return self
+
+    def start(self, config: Path) -> None:
+        """Starts (or starts again) the node of this file; its output also goes to the log folder."""
+        name = config.stem
+        command = [sys.executable, "-m", "fl_node.cli", "node", "run", "--config", str(config), "--json"]
+        errors = (self._logs / f"{name}.err").open("a")
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)
+        errors.close()
+        self.processes[name] = process
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        threading.Thread(target=self._read, args=(name, process, process.stdout), daemon=True).start()
+
+    def _read(self, name: str, process: subprocess.Popen[str], output: IO[str]) -> None:
+        with (self._logs / f"{name}.jsonl").open("a") as log:
+            for line in output:
+                log.write(line)
+                try:
+                    event = json.loads(line)
+                    kind, number = event.pop("event"), event.pop("round")
+                except (ValueError, KeyError, AttributeError):
+                    continue  # not an event: kept in the log all the same
+                self._events.put(NodeEvent(name, kind, number, event))
+        self._events.put(NodeEvent(name, "exit", 0, {"code": process.wait()}))
+
+    def events(self) -> Iterator[NodeEvent]:
+        """Everything that the nodes report, until the last one has ended."""
+        while any(process.poll() is None for process in self.processes.values()) or not self._events.empty():
+            try:
+                yield self._events.get(timeout=0.1)
+            except queue.Empty:
+                continue
+
+    def last_words(self, name: str, lines: int = 5) -> str:
+        """The end of what a node wrote to stderr."""
+        return "\n".join((self._logs / f"{name}.err").read_text().strip().splitlines()[-lines:])
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.processes.values():
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

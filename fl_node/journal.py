@@ -1,0 +1,114 @@
+"""What a node must not forget, on its own disk: the residual, the update it is committed to, and how far it saw the
+ledger.
+
+    secret              the record secret (see `dataroot`)
+    checkpoint.json     the head that the history must extend
+    residual.bin        what was not sent so far
+    pending/            the update of the running round: blob.bin, residual.bin (what it leaves unsent), seal.json
+    (written last)
+
+Every file is written whole or not at all. A pending update is written before anything of it leaves the node, so a
+node that was killed can still open its seal. It is settled when the round is over: accepted, its residual takes the
+old one's place; otherwise the old residual stays, and with it what the update would have sent.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from chain.files import write_atomic
+from chain.protocol import abi
+from chain.protocol.errors import ConfigError, VerificationError
+from chain.protocol.seal import Metadata
+from fl_node import tensorfile
+from fl_node.gradient import Layout, Matrix
+from fl_node.ledger import Checkpoint
+
+FORMAT = "roundledger-journal/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The update that this node prepared for a round."""
+
+    round: int
+    metadata: Metadata
+    blob: bytes
+
+
+class Journal:
+    """The state folder of one node."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._pending = folder / "pending"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    # ---------------------------------------------------------- checkpoint
+
+    def checkpoint(self) -> Checkpoint | None:
+        path = self.folder / "checkpoint.json"
+        if not path.exists():
+            return None
+        try:
+            seen = json.loads(path.read_text())
+            return Checkpoint(int(seen["events"]), bytes.fromhex(seen["head"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(path, f"damaged checkpoint: {error}") from None
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        text = json.dumps({"format": FORMAT, "events": checkpoint.events, "head": checkpoint.head.hex()})
+        write_atomic(self.folder / "checkpoint.json", text.encode())
+
+    # ------------------------------------------------------------ residual
+
+    def residual(self, layout: Layout) -> list[Matrix] | None:
+        """What was not sent so far, `[channels, width]` a layer; None before the first round."""
+        path = self.folder / "residual.bin"
+        if not path.exists():
+            return None
+        data = path.read_bytes()
+        try:
+            tensors, _ = tensorfile.decode(data, "residual", len(data))
+            return layout.matrices(tensors)
+        except (VerificationError, KeyError, ValueError) as error:
+            raise ConfigError(
+                path, f"damaged residual: {error}", "restore it, or remove it to start from zero"
+            ) from None
+
+    # ------------------------------------------------------------- pending
+
+    def prepare(self, pending: Pending, residual: list[Matrix], layout: Layout) -> None:
+        """Keeps the update of a round, and what it leaves unsent, before anything is committed."""
+        shutil.rmtree(self._pending, ignore_errors=True)
+        write_atomic(self._pending / "blob.bin", pending.blob)
+        about = {"format": FORMAT, "round": pending.round}
+        write_atomic(self._pending / "residual.bin", tensorfile.encode(layout.tensors(residual), about))
+        saved = about | {"metadata": abi.encode(pending.metadata).hex()}
+        write_atomic(self._pending / "seal.json", json.dumps(saved).encode(), mode=0o600)
+
+    def pending(self, round_number: int) -> Pending | None:
+        """The update prepared for this round; None if there is none."""
+        path = self._pending / "seal.json"
+        if not path.exists():
+            return None
+        saved = json.loads(path.read_text())
+        if saved["round"] != round_number:
+            return None
+        metadata = abi.decode(Metadata, bytes.fromhex(saved["metadata"]))
+        return Pending(round_number, metadata, (self._pending / "blob.bin").read_bytes())
+
+    def settle(self, round_number: int, *, accepted: bool) -> None:
+        """The round is over. Settling again changes nothing."""
+        seal = self._pending / "seal.json"
+        if not seal.exists() or json.loads(seal.read_text())["round"] != round_number:
+            return
+        unsent = self._pending / "residual.bin"
+        if accepted and unsent.exists():
+            unsent.replace(self.folder / "residual.bin")  # atomic: before it the old residual counts, after it the new
+        shutil.rmtree(self._pending)
+
+    def prepared_round(self) -> int | None:
+        seal = self._pending / "seal.json"
+        return int(json.loads(seal.read_text())["round"]) if seal.exists() else None

@@ -1,0 +1,112 @@
+"""The long-running process of one organisation: joins, takes part in every round, and ends with the federation."""
+
+import threading
+import time
+from pathlib import Path
+
+import torch
+
+from chain import keys
+from chain.client import LedgerClient
+from chain.deploy import load_deployment
+from chain.files import load_rules
+from chain.protocol.errors import ConfigError
+from chain.protocol.history import History
+from chain.protocol.seal import domain_separator
+from chain.reader import LedgerReader
+from chain.rpc import Rpc
+from fl_node.config import NodeConfig
+from fl_node.data import load_records
+from fl_node.dataroot import RecordSecret, data_root
+from fl_node.journal import Journal
+from fl_node.ledger import Ledger
+from fl_node.model import build_model
+from fl_node.rounds import run_round, settle
+from fl_node.session import Report, Session
+from fl_node.store import BlobStore
+
+OPENING_TURN = 2.0  # seconds that a participant leaves to the one whose turn it is to open
+
+
+def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> Session:
+    """Reads everything the node needs, cheap checks first. Raises ConfigError, TrustError or Unavailable; sends
+    nothing.
+    """
+    rules, deployment = load_rules(config.federation), load_deployment(config.deployment)
+    if str(rules.digest) != deployment.rules_digest:
+        problem = f"these rules have the digest {rules.digest}, the deployment record names {deployment.rules_digest}"
+        raise ConfigError(config.federation, problem, "every node needs the very file that was deployed")
+    torch.set_num_threads(config.threads)
+    module = build_model(rules, seed=0)
+    records = load_records(config.data, rules.data)
+    reader = LedgerReader(Rpc(config.rpc), deployment)
+    reader.check_deployment()
+    account = keys.unlock(config.keystore, keys.read_password(config.password_file))
+    journal = Journal(config.state)
+    return Session(
+        rules=rules,
+        address=account.address,
+        domain=domain_separator(deployment.chain_id, deployment.address),
+        client=LedgerClient(config.rpc, deployment, account),
+        ledger=Ledger(reader, rules, journal.checkpoint()),
+        store=BlobStore(config.blobs),
+        journal=journal,
+        records=records,
+        data_root=data_root(records, RecordSecret.load(config.state / "secret")),
+        module=module,
+        report=report,
+        threads=config.threads,
+        poll=config.poll,
+        stop=stop,
+    )
+
+
+def run(session: Session) -> None:
+    """Takes part until the federation's last round is finalized. Raises VerificationError, Unavailable or Stopped."""
+    session.report("start", 0, participant=session.address, records=session.data_root.count)
+    while True:
+        history = session.history()
+        finish_interrupted_round(session, history)
+        if len(history.finalized) >= session.rules.training.rounds:
+            assert history.model is not None  # noqa: S101 - a replayed ledger has one
+            session.load_model(history.model)
+            session.report("done", len(history.rounds), model=str(history.model))
+            return
+        run_round(session, open_round(session))
+
+
+def finish_interrupted_round(session: Session, history: History) -> None:
+    """Settles an update that was pending when the node died, if its round has ended since."""
+    prepared = session.journal.prepared_round()
+    if prepared and prepared <= len(history.rounds) and not history.rounds[prepared - 1].is_open:
+        settle(session, history.rounds[prepared - 1])
+
+
+def open_round(session: Session) -> int:
+    """The number of the open round. Opens the next one when none is open: participants take turns, the others step in
+    late.
+    """
+    since, waiting = time.monotonic(), False
+    while True:
+        history = session.history()
+        if history.current and history.current.is_open:
+            return history.current.number
+        number = len(history.rounds) + 1
+        roster = sorted(who for who, member in history.members.items() if member.takes_part(number))
+        if session.address in roster and len(roster) >= session.rules.ledger.min_updates:
+            turn = (roster.index(session.address) - number) % len(roster)
+            if time.monotonic() - since >= turn * OPENING_TURN:
+                session.send("open", number, lambda number=number: session.client.open(number))  # type: ignore[misc]
+                continue
+        elif not waiting:
+            waiting = True
+            session.report(
+                "waiting",
+                number,
+                reason=f"{len(roster)} participants enrolled, this node among them: {session.address in roster}",
+            )
+        session.pause()
+
+
+def load(path: Path, report: Report, stop: threading.Event) -> Session:
+    return open_session(NodeConfig.load(path), report, stop)

@@ -1,0 +1,137 @@
+"""What a node holds while it runs, and the three things a round needs of it: look at the ledger, wait, send."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from chain.client import LedgerClient
+from chain.errors import Reverted
+from chain.protocol.digest import Digest
+from chain.protocol.errors import RoundledgerError, Unavailable
+from chain.protocol.history import History
+from chain.protocol.round import Phase, Round
+from chain.protocol.rules import Rules
+from chain.rpc import RpcError
+from chain.sender import Receipt
+from fl_node.data import Records
+from fl_node.dataroot import DataRoot
+from fl_node.journal import Journal
+from fl_node.ledger import Ledger
+from fl_node.store import BlobStore
+from fl_node.tensorfile import Tensors
+from fl_node.weights import decode_model
+
+STAGGER = 0.5  # seconds between participants that would all close a phase at the same moment
+
+T = TypeVar("T")
+
+
+class Stopped(RoundledgerError):
+    """The node was asked to stop."""
+
+    exit_code = 0
+
+
+class Report(Protocol):
+    """Receives what the node does: kind of event, round (0: none), values."""
+
+    def __call__(self, kind: str, round_number: int, **values: Any) -> None: ...
+
+
+@dataclass
+class Session:
+    """One node at work: its rules, identity, views of the ledger and the store, its data, and the newest finalized
+    model.
+    """
+
+    rules: Rules
+    address: str
+    domain: bytes  # EIP-712 domain separator of the ledger
+    client: LedgerClient
+    ledger: Ledger
+    store: BlobStore
+    journal: Journal
+    records: Records
+    data_root: DataRoot
+    module: torch.nn.Module
+    report: Report
+    threads: int = 1
+    poll: float = 0.1
+    outage: float = 120.0  # seconds that a server or store may be away before the node gives up
+    stop: threading.Event = field(default_factory=threading.Event)
+    model: Tensors = field(default_factory=dict)
+    model_digest: Digest | None = None
+
+    # ------------------------------------------------------ looking
+
+    def history(self) -> History:
+        """The verified history up to the newest block."""
+        return self.patiently(self.ledger.sync)
+
+    def round(self, number: int) -> Round:
+        return self.history().rounds[number - 1]
+
+    def load_model(self, digest: Digest) -> None:
+        """Makes the finalized model `digest` the present one; from its blob if this node did not derive it itself."""
+        if digest == self.model_digest:
+            return
+        limit = self.rules.limits.model_bytes
+        blob = self.patiently(lambda: self.store.get(digest, f"model {digest.short}", limit))
+        self.set_model(decode_model(blob, digest, limit), digest)
+        self.report("caught up", 0, model=str(digest))
+
+    def set_model(self, model: Tensors, digest: Digest) -> None:
+        self.model, self.model_digest = model, digest
+
+    # ------------------------------------------------------ waiting
+
+    def pause(self, seconds: float | None = None) -> None:
+        """One poll interval (or as long as given). Raises Stopped as soon as the node is asked to stop."""
+        if self.stop.wait(self.poll if seconds is None else seconds):
+            raise Stopped("stopped on request")
+
+    def pause_until(self, deadline: float) -> bool:
+        """One poll interval; False once `deadline` (seconds since the epoch) has passed."""
+        self.pause()
+        return time.time() < deadline
+
+    def wait_while(self, number: int, phase: Phase) -> Round:
+        """Waits until round `number` has left `phase`; closes the phase itself when its window has passed."""
+        while (round_ := self.round(number)).phase is phase:
+            turn = round_.roster.get(self.address, len(round_.roster) + 1)
+            if time.time() >= round_.deadline + STAGGER * (turn - 1):
+                self.send("advance", number, lambda: self.client.advance(number))
+            self.pause()
+        return round_
+
+    def patiently(self, look: Callable[[], T]) -> T:
+        """Retries what is unavailable, for as long as an outage may last. Raises the last Unavailable or RpcError."""
+        since = time.monotonic()
+        told = False
+        while True:
+            try:
+                return look()
+            except (Unavailable, RpcError) as error:
+                if time.monotonic() - since > self.outage:
+                    raise
+                if not told:
+                    self.report("waiting", 0, reason=str(error))
+                told = True
+                self.pause(min(1.0, 5 * self.poll))
+
+    # ------------------------------------------------------ sending
+
+    def send(self, action: str, number: int, call: Callable[[], Receipt], **values: Any) -> None:
+        """Sends a transaction. That the ledger refuses it is no error here: the next look at it says how things
+        stand.
+        """
+        try:
+            receipt = self.patiently(call)
+        except Reverted as refusal:
+            self.report("refused", number, action=action, reason=str(refusal))
+        else:
+            self.report(action, number, gas=receipt.gas_used, **values)

@@ -1,0 +1,80 @@
+"""The content-addressed blob store: bytes under the name of their SHA-256, in a folder or an object store.
+
+`obstore` (the Rust `object_store`) does the work: a local path, or `s3://`, `gs://`, `az://` with credentials from
+the environment. Its writes are whole or absent. What comes back is untrusted: size first, then digest, then the
+caller's own checks.
+"""
+
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from chain.protocol.digest import Digest
+from chain.protocol.errors import Code, ConfigError, Unavailable, VerificationError
+
+
+class BlobStore:
+    """Blobs by digest. `location` is a folder or a URL."""
+
+    def __init__(self, location: str | Path, *, create: bool = True) -> None:
+        self.location = str(location)
+        self._store = _open(self.location, create)
+
+    def put(self, data: bytes) -> Digest:
+        """Stores `data` under its digest; storing it again changes nothing. Raises Unavailable when the store
+        refuses.
+        """
+        digest = Digest.of(data)
+        try:
+            obstore.put(self._store, _path(digest), data, mode="create")
+        except AlreadyExistsError:
+            pass  # the same name: the same bytes, or readers will say which blob is damaged
+        except (BaseError, OSError) as error:
+            raise Unavailable(Code.U1, f"blob {digest.short}", _reason(error)) from None
+        return digest
+
+    def get(self, digest: Digest, subject: str, max_bytes: int) -> bytes:
+        """The blob, at most `max_bytes`, checked against its digest.
+
+        Raises Unavailable when it cannot be had, VerificationError (U1) when what lies under its name are other bytes.
+        """
+        try:
+            found = obstore.get(self._store, _path(digest))
+            size = found.meta["size"]
+            data = bytes(found.bytes()) if size <= max_bytes else b""
+        except (NotFoundError, FileNotFoundError):
+            raise Unavailable(Code.U1, subject, f"no blob {digest} in {self.location}") from None
+        except (BaseError, OSError) as error:
+            raise Unavailable(Code.U1, subject, _reason(error)) from None
+        if size > max_bytes:
+            raise VerificationError(Code.U1, subject, f"a blob of at most {max_bytes} bytes", f"{size} bytes")
+        if (actual := Digest.of(data)) != digest:
+            raise VerificationError(Code.U1, subject, digest, actual)
+        return data
+
+
+def _path(digest: Digest) -> str:
+    name = digest.hex()
+    return f"sha256/{name[:2]}/{name}"
+
+
+def _open(location: str, create: bool) -> ObjectStore:
+    if "://" in location and not location.startswith("file://"):
+        try:
+            return from_url(location)
+        except (BaseError, ValueError) as error:
+            raise ConfigError(location, f"not a blob store: {_reason(error)}") from None
+    folder = Path(location.removeprefix("file://"))
+    if not create and not folder.is_dir():
+        raise ConfigError(folder, "no such blob folder")
+    try:
+        return LocalStore(folder, mkdir=create)
+    except (BaseError, OSError) as error:
+        raise ConfigError(folder, f"not usable as a blob store: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """The first line: the library appends its whole debug structure below."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,133 @@
+"""Local training: plain SGD on a node's own records, the same bits each time it is run.
+
+What holds: for one torch build on one instruction set, equal model, records, rules and seed give equal weights,
+whatever number of threads the process is set to, because training itself runs on one (on two, sums are split and round
+otherwise: measured). Other instruction sets and torch builds may round differently.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from chain.protocol.errors import ConfigError, RoundledgerError
+from chain.protocol.rules import Rules, TrainingRules
+from fl_node.data import Records
+
+SEED = b"roundledger-training/1"
+BATCH = 1024  # records measured at a time
+
+Progress = Callable[[int, int], None]  # (steps done, steps in all)
+
+
+class TrainingDiverged(RoundledgerError):  # noqa: N818 - says what happened, as Unavailable and Pending do
+    """The loss or a weight is no finite number any more; the module is then of no use."""
+
+    def __init__(self, epoch: int, step: int, what: str) -> None:
+        self.epoch, self.step, self.what = epoch, step, what
+        hint = "lower the learning rate"
+        super().__init__(f"training diverged in epoch {epoch}, step {step}: {what} is not finite ({hint})")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Mean cross-entropy (nats) and accuracy on the node's own records, both after the last of `steps` steps."""
+
+    loss: float
+    accuracy: float
+    steps: int
+
+
+def training_seed(federation: bytes, round_number: int, participant: str) -> int:
+    """The seed of one participant's training in one round, from 0 to 2**63 - 1: anybody can derive it.
+
+    `participant` is an address, 0x and 40 hex digits in either case. Raises ValueError for anything else.
+    """
+    address = bytes.fromhex(participant.removeprefix("0x"))
+    if len(address) != 20:
+        raise ValueError(f"an address has 20 bytes, not {len(address)}: {participant}")
+    digest = hashlib.sha256(SEED + federation + round_number.to_bytes(4, "big") + address).digest()
+    return int.from_bytes(digest[:8], "big") & (2**63 - 1)
+
+
+def train(
+    module: nn.Module, records: Records, rules: Rules, seed: int, progress: Progress | None = None
+) -> TrainResult:
+    """Trains `module` in place for `rules.training.epochs` epochs; momentum starts from zero.
+
+    `seed` decides the order of the records in every epoch, and whatever the module itself draws (dropout). The caller's
+    random state, threads and determinism settings are restored. They belong to the process: one training at a time.
+
+    Raises ConfigError when there are no records or one has no label, TrainingDiverged naming epoch and step (from 1)
+    when the loss or a weight is not finite.
+    """
+    if not len(records) or not records.labelled:
+        raise ConfigError(records.source, "training needs records, and a label for each of them")
+    inputs, labels = torch.from_numpy(records.inputs(rules.data)), torch.tensor(records.labels)
+    was_training, step = module.training, 0
+    total = rules.training.epochs * -(-len(labels) // rules.training.batch_size)
+    with _deterministic(seed):
+        try:
+            for step in _steps(module.train(), inputs, labels, rules.training, seed):
+                if progress is not None:
+                    progress(step, total)
+            loss, accuracy = _measure(module.eval(), inputs, labels)
+        finally:
+            module.train(was_training)
+    return TrainResult(loss, accuracy, step)
+
+
+def _steps(
+    module: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, training: TrainingRules, seed: int
+) -> Iterator[int]:
+    """All epochs over `inputs` `[n, *input_shape]`; yields the number of each step (from 1) once it is done."""
+    optimizer = torch.optim.SGD(
+        module.parameters(), training.learning_rate, training.momentum, weight_decay=training.weight_decay
+    )
+    shuffle, step = torch.Generator().manual_seed(seed), 0
+    for epoch in range(1, training.epochs + 1):
+        order = torch.randperm(len(labels), generator=shuffle)
+        for start in range(0, len(labels), training.batch_size):
+            rows, step = order[start : start + training.batch_size], step + 1
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(module(inputs[rows]), labels[rows])
+            if not torch.isfinite(loss):
+                raise TrainingDiverged(epoch, step, "the loss")
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            yield step
+        for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+            if not torch.isfinite(tensor).all():
+                raise TrainingDiverged(epoch, step, f"tensor {name}")
+
+
+def _measure(module: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+    """(mean loss, accuracy) over all records."""
+    loss, right = 0.0, 0
+    with torch.no_grad():
+        for start in range(0, len(labels), BATCH):
+            output, expected = module(inputs[start : start + BATCH]), labels[start : start + BATCH]
+            loss += float(functional.cross_entropy(output.double(), expected, reduction="sum"))
+            right += int((output.argmax(1) == expected).sum())
+    return loss / len(labels), right / len(labels)
+
+
+@contextmanager
+def _deterministic(seed: int) -> Iterator[None]:
+    """One thread, deterministic algorithms, torch's own randomness seeded; all of it put back afterwards."""
+    threads = torch.get_num_threads()
+    strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            torch.set_num_threads(1)
+            torch.use_deterministic_algorithms(True)
+            torch.default_generator.manual_seed(seed)
+            yield
+        finally:
+            torch.use_deterministic_algorithms(strict, warn_only=warn)
+            torch.set_num_threads(threads)

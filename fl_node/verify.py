@@ -1,0 +1,167 @@
+"""What every node checks before it aggregates, and every auditor afterwards: the same functions, pure.
+
+Bytes and ledger records in, a verified value or a `VerificationError` out. No clock, file, network, torch or web3.
+C1, U6, A3, L2 and L3 are checked while the history is replayed (`chain.protocol.history`); here stand the checks that
+need a blob or the rules.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chain.protocol import verdicts
+from chain.protocol.digest import Digest
+from chain.protocol.errors import Code, TrustError, Unavailable, VerificationError
+from chain.protocol.history import History
+from chain.protocol.round import Round
+from chain.protocol.rules import Rules
+from chain.protocol.seal import Metadata
+from fl_node import channels
+from fl_node.gradient import Layout
+from fl_node.quantise import squared_norms
+from fl_node.update import LayerUpdate, Update, decode
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedUpdate:
+    """An update that passed U1 to U5. Only `verify_update` makes one, and aggregation accepts nothing else."""
+
+    participant: str
+    records: int
+    layers: tuple[LayerUpdate, ...]
+
+
+def verify_update(
+    blob: bytes, metadata: Metadata, participant: str, round_number: int, layout: Layout, rules: Rules
+) -> VerifiedUpdate:
+    """Checks the blob of a revealed update against its metadata, step by step. Raises VerificationError with the code
+    of the step.
+    """
+    subject = f"round {round_number} update of {participant}"
+    # U1: the committed digest and size
+    if (found := Digest.of(blob)) != metadata.update_digest:
+        raise VerificationError(Code.U1, subject, metadata.update_digest, found)
+    _check(Code.U1, subject, f"{metadata.update_bytes} bytes", f"{len(blob)} bytes")
+    # U2: canonical, within limits, for this model, and it says of itself what the ledger says of it
+    update = decode(blob, layout, subject, rules.limits.update_bytes)
+    claims = (participant, round_number, str(metadata.base_model))
+    _check(Code.U2, subject, claims, (update.participant, update.round, str(update.base_model)))
+    # U3: the channel table
+    _check(Code.U3, f"{subject} channel table", metadata.channel_root, update.table.root)
+    _check(Code.U3, f"{subject} channel table", metadata.channels, layout.channels)
+    # U4: the norms of what was sent
+    _verify_norms(update, layout, subject)
+    # U5: the selection
+    chosen = channels.select(update.table.squared_norms, rules.selection)
+    if chosen != update.table.sent:
+        wrong = sorted(set(chosen) ^ set(update.table.sent))
+        raise VerificationError(
+            Code.U5, subject, f"{len(chosen)} channels by upload rate", f"a difference in {wrong[:8]}"
+        )
+    _check(Code.U5, f"{subject} channels sent", metadata.sent, len(chosen))
+    _check(Code.U5, f"{subject} threshold", metadata.threshold, update.table.threshold)
+    return VerifiedUpdate(participant, metadata.records, update.layers)
+
+
+def _verify_norms(update: Update, layout: Layout, subject: str) -> None:
+    for layer, part in zip(layout.layers, update.layers, strict=True):
+        for row, squared in zip(part.channels.tolist(), squared_norms(part.values), strict=True):
+            channel = layer.first_channel + row
+            _check(Code.U4, f"{subject} norm of channel {channel}", squared, update.table.squared_norms[channel])
+
+
+def verify_limits(metadata: Metadata, participant: str, round_number: int, rules: Rules) -> None:
+    """U2 before a byte is read: the size that was committed. Raises VerificationError."""
+    if metadata.update_bytes > rules.limits.update_bytes:
+        subject = f"round {round_number} update of {participant}"
+        raise VerificationError(Code.U2, subject, f"at most {rules.limits.update_bytes} bytes", metadata.update_bytes)
+
+
+Result = VerifiedUpdate | VerificationError | Unavailable
+
+
+def verdict_of(result: Result) -> int:
+    """What an honest participant attests about an update: accepted, or the check that failed; U1 when it could not be
+    had.
+    """
+    return verdicts.ACCEPTED if isinstance(result, VerifiedUpdate) else verdicts.EXCLUDED[result.code]
+
+
+def verify_accepted_set(attested: bytes, round_: Round, results: Mapping[str, Result]) -> list[VerifiedUpdate]:
+    """A1: the attested verdicts are those that the updates deserve. Returns the accepted updates by participant number.
+
+    `results` holds one for every participant that revealed. An exclusion for U1 cannot be refuted later, so it
+    stands. Raises VerificationError naming the participant, or Unavailable when an accepted update cannot be had.
+    """
+    claimed, accepted = verdicts.decode(attested), []
+    numbers = {round_.roster[who]: who for who in round_.reveals}
+    if claimed.keys() != numbers.keys():
+        subject = f"round {round_.number} accepted set"
+        raise VerificationError(Code.A1, subject, f"verdicts on participants {sorted(numbers)}", sorted(claimed))
+    for number, who in sorted(numbers.items()):
+        result, verdict = results[who], claimed[number]
+        if verdict == verdicts.ACCEPTED and isinstance(result, Unavailable):
+            raise result
+        if verdict not in (verdict_of(result), verdicts.EXCLUDED[Code.U1]):
+            subject = f"round {round_.number} verdict on {who}"
+            reason = "" if isinstance(result, VerifiedUpdate) else f" ({result})"
+            raise VerificationError(
+                Code.A1, subject, verdicts.name(verdict_of(result)) + reason, verdicts.name(verdict)
+            )
+        if verdict == verdicts.ACCEPTED and isinstance(result, VerifiedUpdate):
+            accepted.append(result)
+    return accepted
+
+
+def verify_model(round_: Round, derived: Digest) -> None:
+    """A2: re-aggregation gives the finalized model. Raises VerificationError."""
+    if round_.outcome and round_.outcome[0] != derived:
+        raise VerificationError(Code.A2, f"round {round_.number} model", round_.outcome[0], derived)
+
+
+def verify_rules(history: History, rules: Rules) -> None:
+    """L4: the ledger was created with exactly these rules. Raises VerificationError."""
+    on_chain, ledger = history.rules, rules.ledger
+    _check(Code.L4, "rules digest", on_chain.rules_digest, rules.digest)
+    for name, expected, actual in (
+        ("commit_window", ledger.commit_window, on_chain.commit_window),
+        ("reveal_window", ledger.reveal_window, on_chain.reveal_window),
+        ("attest_window", ledger.attest_window, on_chain.attest_window),
+        ("min_updates", ledger.min_updates, on_chain.min_updates),
+        ("quorum_bps", ledger.quorum_bps, on_chain.quorum_bps),
+    ):
+        _check(Code.L4, name, expected, actual)
+
+
+def verify_created(history: History, chain_id: int, ledger: str, genesis_model: Digest) -> None:
+    """L1: the Created event names the chain, the contract and the genesis model of the deployment record. Raises
+    TrustError.
+    """
+    created = history.created
+    if created is None:
+        raise TrustError(Code.L1, "ledger", "a Created event", "none")
+    found = (created.chain_id, created.ledger, str(created.rules.genesis_model))
+    if found != (chain_id, ledger, str(genesis_model)):
+        raise TrustError(Code.L1, "Created event", (chain_id, ledger, str(genesis_model)), found)
+
+
+def verify_head(history: History, head: bytes) -> None:
+    """L2: the replayed events reproduce the head of the contract. Raises VerificationError."""
+    if history.head != head:
+        found = f"0x{history.head.hex()} after {history.events} events"
+        raise VerificationError(Code.L2, "running head", f"0x{head.hex()}", found)
+
+
+def verify_data_root(metadata: Metadata, round_number: int, root: Digest, records: int, commitment: Digest) -> None:
+    """D1: the node's data give the data root it committed. Raises VerificationError."""
+    expected = (metadata.data_root, metadata.records, metadata.secret_commitment)
+    _check(
+        Code.D1,
+        f"round {round_number} data root",
+        tuple(map(str, expected)),
+        tuple(map(str, (root, records, commitment))),
+    )
+
+
+def _check(code: Code, subject: str, expected: object, actual: object) -> None:
+    if expected != actual:
+        raise VerificationError(code, subject, expected, actual)

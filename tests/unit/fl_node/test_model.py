@@ -1,0 +1,208 @@
+"""Models: sizes that follow from the rules, a seeded genesis, and tensors that go in and out unchanged."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from chain.protocol.errors import ConfigError
+from chain.protocol.rules import Rules
+from fl_node.model import build_model, load_tensors, to_tensors
+
+
+def rules(factory: str, shape: tuple[int, ...] = (1, 8, 8), classes: int = 10, **options: Any) -> Rules:
+    document = {
+        "format": "roundledger-federation/1",
+        "name": "test",
+        "model": {"factory": factory, "options": options},
+        "data": {"classes": [f"c{at}" for at in range(classes)], "shape": list(shape)},
+        "training": {"rounds": 1},
+        "selection": {"upload_rate": 1},
+    }
+    return Rules.parse(document, "test")
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module of the federation's own, importable as `federation_models` in this test only."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "federation_models", raising=False)
+    return tmp_path / "federation_models.py"
+
+
+@pytest.mark.parametrize(
+    ("built", "parameters"),
+    [
+        (rules("mlp"), 64 * 64 + 64 + 64 * 32 + 32 + 32 * 10 + 10),
+        (rules("mlp", (5,), 3, hidden=[]), 5 * 3 + 3),
+        (rules("cnn"), 6_058),
+        (rules("cnn", (1, 28, 28)), 52_138),
+        (rules("cnn", (3, 9, 5), 2, channels=[4], hidden=[]), 3 * 4 * 9 + 4 + 4 * 4 * 2 * 2 + 2),
+    ],
+)
+def test_size_follows_from_rules(built: Rules, parameters: int) -> None:
+    module = build_model(built, 1)
+    assert sum(tensor.size for tensor in to_tensors(module).values()) == parameters
+    assert module(torch.zeros(3, *built.data.input_shape)).shape == (3, len(built.data.classes))
+
+
+def test_genesis_depends_on_the_seed_and_on_nothing_else() -> None:
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = to_tensors(build_model(rules("cnn"), 7))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    again, other = to_tensors(build_model(rules("cnn"), 7)), to_tensors(build_model(rules("cnn"), 8))
+    assert list(first) == list(again)
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert not any(np.array_equal(first[name], other[name]) for name in first)
+
+
+OWN = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width, classes, dtype=torch.float32):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width)
+        self.first = nn.Linear(width, width)
+        self.second = nn.Linear(width, width)
+        self.second.weight = self.first.weight
+        self.output = nn.Linear(width, classes, dtype=dtype)
+        self.register_buffer("scratch", torch.ones(2), persistent=False)
+
+    def forward(self, x):
+        return self.output(self.second(self.first(self.norm(x.flatten(1)))))
+
+def good(input_shape, classes, **options):
+    assert isinstance(input_shape, tuple) and isinstance(classes, int)
+    return Net(input_shape[0], classes + options.get("more", 0))
+
+def wide(input_shape, classes):
+    return Net(input_shape[0], classes, torch.float64).double()
+
+def raises(input_shape, classes):
+    raise KeyError("no [bold]luck")
+
+def text(input_shape, classes):
+    return "a model"
+
+constant = 3
+"""
+
+
+def test_own_factory_with_tied_weights_and_buffers(own_module: Path) -> None:
+    own_module.write_text(OWN)
+    module = build_model(rules("federation_models:good", (4,), 3), 5)
+    assert module.training
+    assert sorted(to_tensors(module)) == [
+        *("first.bias", "first.weight", "norm.bias", "norm.running_mean", "norm.running_var", "norm.weight"),
+        *("output.bias", "output.weight", "second.bias"),
+    ]
+    counted = module.get_buffer("norm.num_batches_tracked")
+    assert counted.item() == 0
+    counted += 3
+    changed = {name: tensor + 1 for name, tensor in to_tensors(module).items()}
+    load_tensors(module, changed)
+    assert all(np.array_equal(tensor, changed[name]) for name, tensor in to_tensors(module).items())
+    assert module.get_parameter("second.weight") is module.get_parameter("first.weight")
+    assert module.get_buffer("norm.num_batches_tracked").item() == 3
+
+
+@pytest.mark.parametrize(
+    ("factory", "options", "message"),
+    [
+        ("resnet", {}, "no such factory (expected mlp, cnn or module:function)"),
+        ("nowhere_at_all:f", {}, "cannot import nowhere_at_all: ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("federation_models:", {}, "no such factory"),
+        ("federation_models:none", {}, "module federation_models has no function 'none'"),
+        ("federation_models:constant", {}, "module federation_models has no function 'constant'"),
+        ("federation_models:raises", {}, "failed with options {}: KeyError: 'no [bold]luck'"),
+        ("federation_models:raises", {"x": 1}, "failed with options {'x': 1}: TypeError: raises() got an unexpected"),
+        ("federation_models:text", {}, "returned str, expected torch.nn.Module"),
+        ("federation_models:good", {"more": 1}, "2 records of shape [4] give [2, 4], expected [2, 3]"),
+        ("federation_models:wide", {}, "the model fails on records of shape [4]: RuntimeError"),
+        ("mlp", {"hiden": [3]}, "failed with options {'hiden': [3]}: TypeError: mlp() got an unexpected keyword"),
+        (
+            "mlp",
+            {"hidden": [3, 0]},
+            "failed with options {'hidden': [3, 0]}: ValueError: hidden must be a list of whole",
+        ),
+        ("mlp", {"hidden": 3}, "failed with options {'hidden': 3}: ValueError: hidden must be a list of whole"),
+        ("cnn", {}, "failed with options {}: ValueError: needs records of shape [c, h, w], not [4]"),
+    ],
+)
+def test_factory_problem_names_everything(
+    own_module: Path, factory: str, options: dict[str, Any], message: str
+) -> None:
+    own_module.write_text(OWN)
+    with pytest.raises(ConfigError) as caught:
+        build_model(rules(factory, (4,), 3, **options), 1)
+    assert str(caught.value).startswith(f"model factory {factory!r}: {message}")
+
+
+def test_module_that_breaks_on_import(own_module: Path) -> None:
+    own_module.write_text("1/0")
+    with pytest.raises(ConfigError, match="cannot import federation_models: ZeroDivisionError: division by zero"):
+        build_model(rules("federation_models:f"), 1)
+
+
+def test_float64_tensors_are_refused(own_module: Path) -> None:
+    own_module.write_text(OWN.replace("x.flatten(1)", "x.flatten(1).double()"))
+    with pytest.raises(ConfigError, match=r"tensor norm.weight is torch.float64, expected torch.float32"):
+        build_model(rules("federation_models:wide", (4,), 3), 1)
+
+
+def test_too_many_poolings_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"4 channels entries halve \[1, 8, 8\] too often, at most 3"):
+        build_model(rules("cnn", channels=[2, 2, 2, 2]), 1)
+
+
+def test_tensors_are_copies_both_ways() -> None:
+    module = build_model(rules("mlp"), 1)
+    before = to_tensors(module)
+    given = {name: tensor.copy() for name, tensor in before.items()}
+    load_tensors(module, given)
+    for tensor in given.values():
+        tensor[...] = 9
+    with torch.no_grad():
+        assert all(np.array_equal(before[name], tensor) for name, tensor in to_tensors(module).items())
+        for parameter in module.parameters():
+            parameter.fill_(5)
+    assert not any((tensor == 5).all() for tensor in before.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"output.bias": None}, "model: missing tensor output.bias"),
+        (
+            {"extra": np.zeros(1, np.float32)},
+            "model: unknown tensor extra (the module has hidden1.weight, hidden1.bias",
+        ),
+        ({"output.bias": np.zeros(9, np.float32)}, "model: tensor output.bias is float32 [9], expected float32 [10]"),
+        ({"output.bias": np.zeros(10)}, "model: tensor output.bias is float64 [10], expected float32 [10]"),
+        ({"output.bias": np.full(10, np.inf, np.float32)}, "model: tensor output.bias has a value that is not finite"),
+    ],
+)
+def test_loading_is_strict_and_changes_nothing_when_it_fails(change: dict[str, Any], message: str) -> None:
+    module = build_model(rules("mlp"), 1)
+    before = to_tensors(module)
+    tensors = {name: tensor for name, tensor in {**before, **change}.items() if tensor is not None}
+    tensors["hidden1.weight"] = tensors["hidden1.weight"] + 1
+    with pytest.raises(ConfigError) as caught:
+        load_tensors(module, tensors)
+    assert str(caught.value).startswith(message)
+    assert all(np.array_equal(before[name], tensor) for name, tensor in to_tensors(module).items())
+
+
+def test_scalars_load() -> None:
+    module = nn.Module()
+    module.register_parameter("temperature", nn.Parameter(torch.tensor(2.0)))
+    load_tensors(module, {"temperature": np.array(3, np.float32)})
+    assert to_tensors(module)["temperature"] == 3
