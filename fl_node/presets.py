@@ -41,7 +41,7 @@ class Preset:
                 classes=tuple(str(name) for name in table.target_names),
                 label="diagnosis",
                 id="patient",
-                features=tuple(str(name).replace(" ", "_") for name in table.feature_names),
+                features=tuple(str(name) for name in table.feature_names),
             )
         side, limit = (8, 16.0) if self.name == "digits" else (28, 255.0)
         names = tuple(str(number) for number in range(10))

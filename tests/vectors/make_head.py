@@ -1,0 +1,163 @@
+"""Writes head.json: the logs of two little rounds on a real contract, and the head after each.
+
+Run `python tests/vectors/make_head.py`. The contract runs on Anvil with a fixed clock and Anvil's own accounts, so the
+file comes out the same every time. Every log bears the head that folding gives (computed here, log by log); every
+transaction bears what the contract itself answered after it, and the two must agree or nothing is written.
+"""
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from eth_utils.crypto import keccak
+from web3 import Web3
+from web3.exceptions import Web3RPCError
+
+from chain import artifacts
+from chain.toolchain import tool
+
+START = 1_800_000_000
+HOUR = 3600
+GENESIS, MODEL = b"\x01" * 32, b"\x02" * 32
+RULES = (b"\x03" * 32, GENESIS, HOUR, HOUR, HOUR, 2, 6667)
+
+
+@contextmanager
+def anvil() -> Iterator[Web3]:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [tool("anvil"), "--silent", "--port", str(port), "--timestamp", str(START - 1), "--hardfork", "shanghai"]
+    )
+    try:
+        web3 = Web3(Web3.HTTPProvider(f"http://127.0.0.1:{port}"))
+        limit = time.monotonic() + 20
+        while not web3.is_connected():
+            if time.monotonic() > limit:
+                raise TimeoutError("Anvil does not answer")
+            time.sleep(0.05)
+        yield web3
+    finally:
+        process.terminate()
+        process.wait()
+
+
+class Recorder:
+    """Sends calls one by one at fixed times and keeps their logs with the head after each."""
+
+    def __init__(self, web3: Web3) -> None:
+        self.web3 = web3
+        self.time = START
+        self.head = bytes(32)
+        self.transactions: list[dict[str, Any]] = []
+        self.names = {
+            bytes(keccak(text=_signature(entry))): entry["name"]
+            for entry in artifacts.load().abi
+            if entry["type"] == "event"
+        }
+
+    def deploy(self, owner: str) -> None:
+        artifact = artifacts.load()
+        factory = self.web3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
+        receipt = self._send(factory.constructor(owner, RULES), owner)
+        self.contract = self.web3.eth.contract(address=receipt["contractAddress"], abi=artifact.abi)
+        self._keep("constructor", receipt)
+
+    def call(self, name: str, sender: str, *arguments: Any) -> None:
+        self._keep(name, self._send(self.contract.functions[name](*arguments), sender))
+
+    def sleep(self, seconds: int) -> None:
+        self.time += seconds
+
+    def _send(self, call: Any, sender: str) -> Any:
+        self.time += 1
+        self.web3.provider.make_request("evm_setNextBlockTimestamp", [self.time])  # type: ignore[arg-type]
+        try:
+            transaction = call.transact({"from": sender, "gas": 6_000_000})
+        except Web3RPCError as error:
+            raise RuntimeError(f"{call.fn_name}: {error}") from error
+        receipt = self.web3.eth.wait_for_transaction_receipt(transaction)
+        assert receipt["status"] == 1, call
+        return receipt
+
+    def _keep(self, name: str, receipt: Any) -> None:
+        logs = []
+        for log in receipt["logs"]:
+            topics = [bytes(topic) for topic in log["topics"]]
+            self.head = bytes(keccak(self.head + b"".join(topics) + bytes(log["data"])))
+            logs.append(
+                {
+                    "event": self.names[topics[0]],
+                    "topics": ["0x" + topic.hex() for topic in topics],
+                    "data": "0x" + bytes(log["data"]).hex(),
+                    "head": "0x" + self.head.hex(),
+                }
+            )
+        answered = bytes(self.contract.functions.head().call())
+        assert answered == self.head, f"{name}: the contract says {answered.hex()}, the logs give {self.head.hex()}"
+        self.transactions.append({"call": name, "logs": logs, "contractHead": "0x" + answered.hex()})
+
+
+def _signature(entry: dict[str, Any]) -> str:
+    def kind(part: dict[str, Any]) -> str:
+        if part["type"] == "tuple":
+            return "(" + ",".join(kind(inner) for inner in part["components"]) + ")"
+        return str(part["type"])
+
+    return f"{entry['name']}({','.join(kind(part) for part in entry['inputs'])})"
+
+
+def play(run: Recorder) -> None:
+    """One round that is finalized, one that is aborted, and what the owner can do."""
+    operator, alice, bob, carol, heir = run.web3.eth.accounts[:5]
+    run.deploy(operator)
+    for participant in (alice, bob, carol):
+        run.call("enrol", operator, participant)
+    run.call("open", alice, 1)
+
+    def metadata(who: str) -> tuple[Any, ...]:
+        digest = [bytes(keccak(text=f"{who} {field}")) for field in range(5)]
+        return (GENESIS, digest[0], 4096, digest[1], digest[2], 600, digest[3], 74, 8, 1 << 57, digest[4])
+
+    for who in (alice, bob):
+        run.call("commit", who, 1, run.contract.functions.sealOf(1, who, metadata(who)).call())
+    run.sleep(HOUR)
+    run.call("advance", carol, 1)
+    for who in (alice, bob):
+        run.call("reveal", who, 1, who, metadata(who))
+    for who in (alice, bob, carol):
+        run.call("attest", who, 1, MODEL, b"\x01\x01")
+
+    run.call("retire", operator, carol)
+    run.call("open", bob, 2)
+    run.call("transferOwnership", operator, heir)
+    run.call("acceptOwnership", heir)
+    run.call("enrol", heir, carol)
+    run.sleep(HOUR)
+    run.call("advance", carol, 2)
+
+
+def main() -> None:
+    with anvil() as web3:
+        run = Recorder(web3)
+        play(run)
+        vectors = {
+            "formatVersion": 1,
+            "chainId": str(web3.eth.chain_id),
+            "contract": run.contract.address,
+            "start": "0x" + bytes(32).hex(),
+            "transactions": run.transactions,
+        }
+    path = Path(__file__).with_name("head.json")
+    path.write_text(json.dumps(vectors, indent=1) + "\n", "utf-8")
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()
