@@ -1,47 +1,70 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IRoundLedger} from "../src/interfaces/IRoundLedger.sol";
 import {LedgerTest} from "./utils/LedgerTest.sol";
 
-/// @notice What each call costs as a transaction of its own, with everything a transaction pays. Recorded in snapshots/.
-/// @dev Isolated: every call starts cold, as on a chain. The figures without "first" are those of every round but the first.
+/// @notice What each call costs as a transaction of its own, with all that a transaction pays, in a federation of four.
+/// Kept in snapshots/: a change of the contract shows there as a diff.
+/// @dev Isolated: every call begins with cold storage, as on a chain.
 /// forge-config: default.isolate = true
 contract GasTest is LedgerTest {
     string private constant FILE = "RoundLedger";
 
-    function setUp() public override {
-        super.setUp();
-        enrolAll();
+    function test_gas_enrol() public {
+        enrol(ALICE);
+        snapshot("enrol, the very first");
+        enrol(BOB);
+        snapshot("enrol");
     }
 
-    function test_gas_round() public {
+    function test_gas_firstRound() public {
+        enrolAll();
+        open(1);
+        snapshot("first round: open");
+        commit(1, ALICE);
+        snapshot("first round: commit");
+        commit(1, BOB);
+        commit(1, CAROL);
+        commit(1, DAVE);
+        revealAll(1);
+        attest(1, ALICE);
+        snapshot("first round: attest, first vote");
+    }
+
+    /// @dev From the second round on, all storage is overwritten.
+    function test_gas_everyOtherRound() public {
+        enrolAll();
         playRound(1);
+
         open(2);
-        uint256 opening = vm.snapshotGasLastCall(FILE, "open");
+        uint256 common = snapshot("open");
 
         commit(2, ALICE);
-        uint256 own = vm.snapshotGasLastCall(FILE, "commit");
+        uint256 own = snapshot("commit");
         commit(2, BOB);
         commit(2, CAROL);
         commit(2, DAVE);
-        uint256 lastCommit = vm.snapshotGasLastCall(FILE, "commit, closing the commits");
+        common += snapshot("commit, closing the commits") - own;
 
         reveal(2, ALICE);
-        own += vm.snapshotGasLastCall(FILE, "reveal");
+        uint256 revealing = snapshot("reveal");
         reveal(2, BOB);
         reveal(2, CAROL);
         reveal(2, DAVE);
-        vm.snapshotGasLastCall(FILE, "reveal, closing the reveals");
+        common += snapshot("reveal, closing the reveals") - revealing;
 
         attest(2, ALICE);
-        vm.snapshotGasLastCall(FILE, "attest, first vote for an outcome");
+        uint256 firstVote = snapshot("attest, first vote");
         attest(2, BOB);
-        own += vm.snapshotGasLastCall(FILE, "attest");
+        uint256 attesting = snapshot("attest");
         attest(2, CAROL);
-        vm.snapshotGasLastCall(FILE, "attest, finalizing");
-        vm.snapshotValue(FILE, "commit + reveal + attest", own);
-        opening;
-        lastCommit;
+        common += snapshot("attest, finalizing") + firstVote - 2 * attesting;
+
+        vm.snapshotValue(FILE, "a participant's round: commit + reveal + attest", own + revealing + attesting);
+        vm.snapshotValue(FILE, "a round's own: opening + closing + finalizing", common);
+    }
+
+    function snapshot(string memory name) private returns (uint256) {
+        return vm.snapshotGasLastCall(FILE, name);
     }
 }

@@ -115,7 +115,7 @@ def _signature(entry: dict[str, Any]) -> str:
 
 def play(run: Recorder) -> None:
     """One round that is finalized, one that is aborted, and what the owner can do."""
-    operator, alice, bob, carol, heir = run.web3.eth.accounts[:5]
+    operator, alice, bob, carol, heir = list(run.web3.eth.accounts)[:5]
     run.deploy(operator)
     for participant in (alice, bob, carol):
         run.call("enrol", operator, participant)

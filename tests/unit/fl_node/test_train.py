@@ -1,4 +1,4 @@
-"""Local training: it learns, it is the same each time, it leaves the process as it was, and it says when it diverges."""
+"""Local training: it learns, is the same each time, leaves the process as it was, and says when it diverges."""
 
 import hashlib
 import sys
@@ -125,7 +125,7 @@ def test_module_keeps_its_mode_and_progress_counts_steps(digits: Records) -> Non
 
 def test_divergence_names_epoch_and_step_and_restores_the_process(digits: Records) -> None:
     threads = torch.get_num_threads()
-    built = rules("mlp", learning_rate=1000, momentum=0.99, batch_size=600, epochs=20)
+    built = rules("mlp", learning_rate=1000, weight_decay=0.9, batch_size=600, epochs=20)
     with pytest.raises(TrainingDiverged) as caught:
         trained(digits, built)
     error = caught.value
@@ -140,7 +140,7 @@ def test_weights_that_overflow_in_the_last_step_are_found(digits: Records) -> No
     huge = Records(digits.features * 1e37, digits.labels, None, "here")
     with torch.no_grad():  # tiny first weights keep the loss finite, the huge inputs make their gradient overflow
         next(module.parameters()).fill_(1e-38)
-    with pytest.raises(TrainingDiverged, match="epoch 1, step 1: tensor hidden1.weight is not finite"):
+    with pytest.raises(TrainingDiverged, match=r"epoch 1, step 1: tensor hidden1\.weight is not finite"):
         train(module, huge, built, 1)
 
 

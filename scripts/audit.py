@@ -1,0 +1,9 @@
+"""Audits a federation: `python scripts/audit.py --deployment deployment.json --rpc URL --blobs BLOBS` (see --help)."""
+
+import sys
+
+from fl_node.cli import main
+
+if __name__ == "__main__":
+    sys.argv[1:1] = ["audit"]
+    main()
