@@ -33,6 +33,7 @@ class Fleet:
     def __init__(self, configs: Sequence[Path], logs: Path) -> None:
         self._configs, self._logs = configs, logs
         self._events: queue.Queue[NodeEvent] = queue.Queue()
+        self._running = 0  # processes whose exit nobody has seen yet
         self.processes: dict[str, subprocess.Popen[str]] = {}
 
     def __enter__(self) -> Self:
@@ -49,6 +50,7 @@ class Fleet:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)
         errors.close()
         self.processes[name] = process
+        self._running += 1
         assert process.stdout is not None  # noqa: S101 - it is a pipe
         threading.Thread(target=self._read, args=(name, process, process.stdout), daemon=True).start()
 
@@ -65,12 +67,11 @@ class Fleet:
         self._events.put(NodeEvent(name, "exit", 0, {"code": process.wait()}))
 
     def events(self) -> Iterator[NodeEvent]:
-        """Everything that the nodes report, until the last one has ended."""
-        while any(process.poll() is None for process in self.processes.values()) or not self._events.empty():
-            try:
-                yield self._events.get(timeout=0.1)
-            except queue.Empty:
-                continue
+        """Everything that the nodes report; the exit of the last one is the last."""
+        while self._running:
+            event = self._events.get()
+            self._running -= event.kind == "exit"
+            yield event
 
     def last_words(self, name: str, lines: int = 5) -> str:
         """The end of what a node wrote to stderr."""

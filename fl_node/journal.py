@@ -14,11 +14,16 @@ old one's place; otherwise the old residual stays, and with it what the update w
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from chain.files import write_atomic
 from chain.protocol import abi
+from chain.protocol.digest import Digest
 from chain.protocol.errors import ConfigError, VerificationError
 from chain.protocol.seal import Metadata
 from fl_node import tensorfile
@@ -53,6 +58,7 @@ class Journal:
             return None
         try:
             seen = json.loads(path.read_text())
+            _check_format(seen)
             return Checkpoint(int(seen["events"]), bytes.fromhex(seen["head"]))
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(path, f"damaged checkpoint: {error}") from None
@@ -70,7 +76,10 @@ class Journal:
             return None
         data = path.read_bytes()
         try:
-            tensors, _ = tensorfile.decode(data, "residual", len(data))
+            tensors, about = tensorfile.decode(data, "residual", len(data))
+            _check_format(about)
+            if Layout.of(tensors) != layout or any(tensor.dtype != np.float32 for tensor in tensors.values()):
+                raise ValueError("it belongs to another model")
             return layout.matrices(tensors)
         except (VerificationError, KeyError, ValueError) as error:
             raise ConfigError(
@@ -81,7 +90,7 @@ class Journal:
 
     def prepare(self, pending: Pending, residual: list[Matrix], layout: Layout) -> None:
         """Keeps the update of a round, and what it leaves unsent, before anything is committed."""
-        shutil.rmtree(self._pending, ignore_errors=True)
+        self._discard()
         write_atomic(self._pending / "blob.bin", pending.blob)
         about = {"format": FORMAT, "round": pending.round}
         write_atomic(self._pending / "residual.bin", tensorfile.encode(layout.tensors(residual), about))
@@ -90,25 +99,44 @@ class Journal:
 
     def pending(self, round_number: int) -> Pending | None:
         """The update prepared for this round; None if there is none."""
-        path = self._pending / "seal.json"
-        if not path.exists():
+        saved, path = self._saved(), self._pending / "blob.bin"
+        if saved is None or saved[0] != round_number:
             return None
-        saved = json.loads(path.read_text())
-        if saved["round"] != round_number:
-            return None
-        metadata = abi.decode(Metadata, bytes.fromhex(saved["metadata"]))
-        return Pending(round_number, metadata, (self._pending / "blob.bin").read_bytes())
+        blob = path.read_bytes() if path.exists() else b""
+        if Digest.of(blob) != saved[1].update_digest:
+            raise ConfigError(path, f"damaged: not the update that was prepared for round {round_number}")
+        return Pending(round_number, saved[1], blob)
 
     def settle(self, round_number: int, *, accepted: bool) -> None:
         """The round is over. Settling again changes nothing."""
-        seal = self._pending / "seal.json"
-        if not seal.exists() or json.loads(seal.read_text())["round"] != round_number:
+        if self.prepared_round() != round_number:
             return
         unsent = self._pending / "residual.bin"
         if accepted and unsent.exists():
             unsent.replace(self.folder / "residual.bin")  # atomic: before it the old residual counts, after it the new
-        shutil.rmtree(self._pending)
+        self._discard()
 
     def prepared_round(self) -> int | None:
-        seal = self._pending / "seal.json"
-        return int(json.loads(seal.read_text())["round"]) if seal.exists() else None
+        saved = self._saved()
+        return saved[0] if saved else None
+
+    def _saved(self) -> tuple[int, Metadata] | None:
+        path = self._pending / "seal.json"
+        if not path.exists():
+            return None
+        try:
+            saved = json.loads(path.read_text())
+            _check_format(saved)
+            return int(saved["round"]), abi.decode(Metadata, bytes.fromhex(saved["metadata"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(path, f"damaged seal: {error}") from None
+
+    def _discard(self) -> None:
+        """The seal goes first, as it came last: without it the rest counts for nothing."""
+        (self._pending / "seal.json").unlink(missing_ok=True)
+        shutil.rmtree(self._pending, ignore_errors=True)
+
+
+def _check_format(saved: Mapping[str, Any]) -> None:
+    if saved["format"] != FORMAT:
+        raise ValueError(f"format {saved['format']!r} instead of {FORMAT}")

@@ -56,8 +56,8 @@ class Ledger:
         if self.checkpoint and self.history.events < self.checkpoint.events:
             found = f"only {self.history.events}"
             raise VerificationError(Code.L4, "history", f"the {self.checkpoint.events} events seen before", found)
-        deployment = self.reader.deployment
-        verify_created(self.history, deployment.chain_id, deployment.address, deployment.genesis)
+        pinned = self.reader.deployment
+        verify_created(self.history, pinned.chain_id, pinned.address, pinned.genesis, pinned.rules)
         if self.rules:
             verify_rules(self.history, self.rules)
         self.block = block

@@ -7,10 +7,9 @@ takes part from the start, one that comes late and one that was killed half-way.
 import secrets
 
 from chain.protocol import verdicts
-from chain.protocol.digest import Digest
 from chain.protocol.errors import Unavailable
 from chain.protocol.round import Phase, Round
-from chain.protocol.seal import Metadata, seal
+from chain.protocol.seal import seal
 from fl_node import update, weights
 from fl_node.aggregate import aggregate
 from fl_node.gather import accepted_updates, gather, look, verdicts_of
@@ -68,19 +67,8 @@ def prepare(session: Session, round_: Round) -> Pending:
     )
     blob = update.encode(mine)
 
-    metadata = Metadata(
-        base_model=round_.base_model,
-        update_digest=Digest.of(blob),
-        update_bytes=len(blob),
-        data_root=session.data_root.root,
-        secret_commitment=session.data_root.secret_commitment,
-        records=session.data_root.count,
-        channel_root=mine.table.root,
-        channels=layout.channels,
-        sent=len(mine.table.sent),
-        threshold=mine.table.threshold,
-        salt=secrets.token_bytes(32),
-    )
+    held = session.data_root
+    metadata = update.describe(mine, blob, held.root, held.secret_commitment, held.count, secrets.token_bytes(32))
     pending = Pending(round_.number, metadata, blob)
     session.journal.prepare(pending, update.residual(gradient, mine, layout), layout)
     return pending

@@ -24,7 +24,8 @@ Tensors = dict[str, np.ndarray[Any, Any]]
 
 def encode(tensors: Mapping[str, np.ndarray[Any, Any]], metadata: Mapping[str, Any]) -> bytes:
     """The canonical bytes. Arrays are stored in C order, little endian."""
-    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    # asarray and not ascontiguousarray, which would give a tensor without axes one
+    contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     text = rfc8785.dumps(dict(metadata)).decode()
     return bytes(safetensors.numpy.save(contiguous, {METADATA_KEY: text}))
 

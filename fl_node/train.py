@@ -25,7 +25,7 @@ BATCH = 1024  # records measured at a time
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 
-class TrainingDiverged(RoundledgerError):  # noqa: N818 - says what happened, as Unavailable and Pending do
+class TrainingDiverged(RoundledgerError):
     """The loss or a weight is no finite number any more; the module is then of no use."""
 
     def __init__(self, epoch: int, step: int, what: str) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
 from chain.protocol.rules import SelectionRules
+from chain.protocol.seal import Metadata
 from fl_node import tensorfile
 from fl_node.channels import NORM_BYTES, ChannelTable, channel_norms, select
 from fl_node.gradient import Layer, Layout, Matrix
@@ -75,6 +76,25 @@ def make_update(
         rows = _rows(layer, np.asarray(sent, np.int64))
         parts.append(LayerUpdate(rows, matrix.rows(rows)))
     return Update(participant, round_number, base_model, ChannelTable(norms, sent), tuple(parts))
+
+
+def describe(
+    update: Update, blob: bytes, data_root: Digest, secret_commitment: Digest, records: int, salt: bytes
+) -> Metadata:
+    """What the ledger is told about an update. `salt` is 32 random bytes: they hide everything else in the seal."""
+    return Metadata(
+        base_model=update.base_model,
+        update_digest=Digest.of(blob),
+        update_bytes=len(blob),
+        data_root=data_root,
+        secret_commitment=secret_commitment,
+        records=records,
+        channel_root=update.table.root,
+        channels=len(update.table.squared_norms),
+        sent=len(update.table.sent),
+        threshold=update.table.threshold,
+        salt=salt,
+    )
 
 
 def residual(gradient: Sequence[Matrix], update: Update, layout: Layout) -> list[Matrix]:

@@ -90,25 +90,28 @@ def verify_accepted_set(attested: bytes, round_: Round, results: Mapping[str, Re
     """A1: the attested verdicts are those that the updates deserve. Returns the accepted updates by participant number.
 
     `results` holds one for every participant that revealed. An exclusion for U1 cannot be refuted later, so it
-    stands. Raises VerificationError naming the participant, or Unavailable when an accepted update cannot be had.
+    stands. Raises VerificationError naming the participant; if there is no such contradiction, Unavailable when an
+    update with any other verdict cannot be had.
     """
-    claimed, accepted = verdicts.decode(attested), []
+    claimed, accepted, missing = verdicts.decode(attested), [], None
     numbers = {round_.roster[who]: who for who in round_.reveals}
     if claimed.keys() != numbers.keys():
         subject = f"round {round_.number} accepted set"
         raise VerificationError(Code.A1, subject, f"verdicts on participants {sorted(numbers)}", sorted(claimed))
     for number, who in sorted(numbers.items()):
         result, verdict = results[who], claimed[number]
-        if verdict == verdicts.ACCEPTED and isinstance(result, Unavailable):
-            raise result
-        if verdict not in (verdict_of(result), verdicts.EXCLUDED[Code.U1]):
+        if isinstance(result, Unavailable):
+            missing = missing or (result if verdict != verdicts.EXCLUDED[Code.U1] else None)
+        elif verdict not in (verdict_of(result), verdicts.EXCLUDED[Code.U1]):
             subject = f"round {round_.number} verdict on {who}"
             reason = "" if isinstance(result, VerifiedUpdate) else f" ({result})"
             raise VerificationError(
                 Code.A1, subject, verdicts.name(verdict_of(result)) + reason, verdicts.name(verdict)
             )
-        if verdict == verdicts.ACCEPTED and isinstance(result, VerifiedUpdate):
+        elif verdict == verdicts.ACCEPTED and isinstance(result, VerifiedUpdate):
             accepted.append(result)
+    if missing:
+        raise missing
     return accepted
 
 
@@ -132,16 +135,21 @@ def verify_rules(history: History, rules: Rules) -> None:
         _check(Code.L4, name, expected, actual)
 
 
-def verify_created(history: History, chain_id: int, ledger: str, genesis_model: Digest) -> None:
-    """L1: the Created event names the chain, the contract and the genesis model of the deployment record. Raises
-    TrustError.
+def verify_created(history: History, chain_id: int, ledger: str, genesis_model: Digest, rules: Digest) -> None:
+    """L1: the Created event names the chain, the contract, the genesis model and the rules of the deployment record.
+    Raises TrustError.
     """
     created = history.created
     if created is None:
         raise TrustError(Code.L1, "ledger", "a Created event", "none")
-    found = (created.chain_id, created.ledger, str(created.rules.genesis_model))
-    if found != (chain_id, ledger, str(genesis_model)):
-        raise TrustError(Code.L1, "Created event", (chain_id, ledger, str(genesis_model)), found)
+    for name, pinned, found in (
+        ("chain id", chain_id, created.chain_id),
+        ("ledger", ledger, created.ledger),
+        ("genesis model", genesis_model, created.rules.genesis_model),
+        ("rules digest", rules, created.rules.rules_digest),
+    ):
+        if pinned != found:
+            raise TrustError(Code.L1, f"{name} of the Created event", pinned, found)
 
 
 def verify_head(history: History, head: bytes) -> None:

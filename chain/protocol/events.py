@@ -17,6 +17,7 @@ from chain.protocol.seal import Metadata
 
 VERSION = 1
 EMPTY_HEAD = bytes(32)
+ZERO_ADDRESS = "0x" + "0" * 40
 
 
 @dataclass(frozen=True, slots=True)

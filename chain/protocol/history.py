@@ -24,7 +24,7 @@ class History:
     head: bytes = ev.EMPTY_HEAD
     events: int = 0
     time: int = 0
-    owner: str = ""
+    owner: str = ev.ZERO_ADDRESS
     created: ev.Created | None = None
     model: Digest | None = None
     members: dict[str, Member] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class History:
 
     @_on.register
     def _(self, event: ev.OwnershipTransferred, block: int) -> None:
-        _claim(event.previous_owner in (self.owner, _ZERO_ADDRESS), _name(event), self.owner, event.previous_owner)
+        _claim(event.previous_owner == self.owner, _name(event), self.owner, event.previous_owner)
         self.owner = event.new_owner
 
     @_on.register
@@ -118,6 +118,7 @@ class History:
     def _(self, event: ev.Committed, block: int) -> None:
         current = self._in_phase(event, Phase.COMMIT)
         self._check_actor(event, current, event.participant, current.commits)
+        _claim(any(event.seal), _name(event, event.participant), "a seal", "zero")
         current.commits[event.participant] = event.seal
 
     @_on.register
@@ -154,33 +155,31 @@ class History:
         self._check_actor(event, current, event.participant, current.attestations)
         ok = 0 < len(event.verdicts) <= len(self.members) and event.verdicts[-1] != 0
         _claim(ok, _name(event, event.participant), "one verdict a participant, none trailing", event.verdicts.hex())
-        votes = Counter(current.attestations.values())
-        _claim(not votes or max(votes.values()) < self.quorum(len(current.roster)), _name(event), "Finalized", "a vote")
+        _claim(any(event.model), _name(event, event.participant), "a model digest", "zero")
+        _claim(self._leader(current)[1] < self.quorum(len(current.roster)), _name(event), "Finalized", "a vote")
         current.attestations[event.participant] = (event.model, event.verdicts)
 
     @_on.register
     def _(self, event: ev.Finalized, block: int) -> None:
-        current = self._in_phase(event, Phase.ATTEST, in_window=False)
+        current = self._in_phase(event, Phase.ATTEST)
         name, quorum = _name(event), self.quorum(len(current.roster))
-        outcome, count = max(
-            Counter(current.attestations.values()).items(), key=lambda item: item[1], default=((None, b""), 0)
-        )
-        if count < quorum:
+        outcome, count = self._leader(current)
+        if outcome is None or count < quorum:
             raise VerificationError(Code.A3, name, f"{quorum} identical attestations", count)
         if outcome[0] != event.model or count != event.attestations:
             claimed = f"{event.model} by {event.attestations}"
             raise VerificationError(Code.A3, name, f"{outcome[0]} by {count}", claimed)
-        current.phase, current.outcome, current.closed = Phase.FINALIZED, (event.model, outcome[1]), event.time
+        current.phase, current.outcome, current.closed = Phase.FINALIZED, outcome, event.time
         self.model = event.model
 
     @_on.register
     def _(self, event: ev.Aborted, block: int) -> None:
         current = self._open_round(event)
-        too_few = self.rules.min_updates
+        too_few, quorum = self.rules.min_updates, self.quorum(len(current.roster))
         legal: dict[int, Callable[[], bool]] = {
             ev.AbortReason.TOO_FEW_COMMITS: lambda: current.phase is Phase.COMMIT and len(current.commits) < too_few,
             ev.AbortReason.TOO_FEW_REVEALS: lambda: current.phase is Phase.REVEAL and len(current.reveals) < too_few,
-            ev.AbortReason.NO_QUORUM: lambda: current.phase is Phase.ATTEST,
+            ev.AbortReason.NO_QUORUM: lambda: current.phase is Phase.ATTEST and self._leader(current)[1] < quorum,
         }
         _claim(event.reason in legal and legal[event.reason](), _name(event), "a reason that holds", event.reason)
         _claim(event.time >= current.deadline, _name(event), f"not before {current.deadline}", event.time)
@@ -188,6 +187,11 @@ class History:
         current.phase = Phase.ABORTED
 
     # -------------------------------------------------------- shared checks
+
+    @staticmethod
+    def _leader(current: Round) -> tuple[tuple[Digest, bytes] | None, int]:
+        """The outcome with the most attestations, and how many it has."""
+        return max(Counter(current.attestations.values()).items(), key=lambda item: item[1], default=(None, 0))
 
     def _open_round(self, event: ev.Event) -> Round:
         current = self.current
@@ -218,9 +222,6 @@ class History:
 
     def _check_deadline(self, event: ev.Opened | ev.CommitsClosed | ev.RevealsClosed, window: int) -> None:
         _claim(event.deadline == event.time + window, _name(event), f"deadline {event.time + window}", event.deadline)
-
-
-_ZERO_ADDRESS = "0x" + "0" * 40
 
 
 def _name(event: ev.Event, participant: str | None = None) -> str:

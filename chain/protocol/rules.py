@@ -6,29 +6,57 @@ file do not count), and that digest stands in the contract for ever.
 
 from decimal import Decimal
 from fractions import Fraction
+from math import isfinite
 from typing import Annotated, Any, Literal, Self
 
 import rfc8785
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from chain.protocol.digest import Digest
 from chain.protocol.errors import ConfigError
 
 FORMAT = "roundledger-federation/1"
 
-Seconds = Annotated[int, Field(ge=1, le=2**32 - 1)]
-Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+def _number(value: Any, info: ValidationInfo) -> Any:
+    """Text and truth values are not taken for numbers; the canonical form alone writes decimals as text."""
+    if isinstance(value, bool) or (isinstance(value, str) and info.mode != "json"):
+        raise ValueError("Input should be a number")
+    return value
+
+
+Seconds = Annotated[int, Strict(), Field(ge=1, le=2**32 - 1)]
+Positive = Annotated[int, Strict(), Field(ge=1, le=2**31 - 1)]
+Real = Annotated[float, BeforeValidator(_number)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Fixed = Annotated[Decimal, AfterValidator(Decimal.normalize)]  # 0.250 and 0.25 are the same rule
+# 0.250 and 0.25 are the same rule.
+Fixed = Annotated[Decimal, BeforeValidator(_number), AfterValidator(Decimal.normalize)]
 
 
 def _plain(value: Any) -> Any:
-    """Decimals in free-form options become floats, as the factory expects them."""
-    if isinstance(value, Decimal):
-        return float(value)
+    """Free-form options, as far as canonical JSON keeps them; decimals become floats, as the factory expects them."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    plain = float(value) if isinstance(value, Decimal) else value
+    if isinstance(plain, float):
+        kept = isfinite(plain)
+    else:
+        kept = abs(plain) < 2**53 if isinstance(plain, int) else isinstance(plain, str)
+    if not kept:
+        raise ValueError(f"neither text nor a number that JSON keeps: {value}")
+    return plain
 
 
 class Table(BaseModel):
@@ -56,8 +84,8 @@ class DataRules(Table):
     id: Name | None = None
     features: tuple[Name, ...] = ()
     shape: tuple[Positive, ...] = ()
-    center: tuple[float, ...] | float = 0.0
-    scale: tuple[float, ...] | float = 1.0
+    center: tuple[Real, ...] | Real = 0.0
+    scale: tuple[Real, ...] | Real = 1.0
 
     @property
     def width(self) -> int:
@@ -96,9 +124,9 @@ class TrainingRules(Table):
     rounds: Positive
     epochs: Positive = 1
     batch_size: Positive = 32
-    learning_rate: Annotated[float, Field(gt=0, le=1000)] = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    learning_rate: Annotated[Real, Field(gt=0, le=1000)] = 0.1
+    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[Real, Field(ge=0, lt=1)] = 0.0
 
 
 class SelectionRules(Table):
@@ -135,8 +163,8 @@ class LedgerRules(Table):
 class LimitRules(Table):
     """Size caps, checked before a byte is read."""
 
-    update_bytes: Annotated[int, Field(ge=1, le=2**40)] = 2**28
-    model_bytes: Annotated[int, Field(ge=1, le=2**40)] = 2**30
+    update_bytes: Annotated[int, Strict(), Field(ge=1, le=2**40)] = 2**28
+    model_bytes: Annotated[int, Strict(), Field(ge=1, le=2**40)] = 2**30
 
 
 class Rules(Table):

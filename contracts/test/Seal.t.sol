@@ -66,8 +66,8 @@ contract SealTest is LedgerTest {
         vm.assertEq(words, 11);
         for (uint256 word = 0; word < words; ++word) {
             bytes memory altered = abi.encode(metadata);
-            uint256 at = word * 32 + 31 - bit % 4; // within the narrowest field, uint32
-            altered[at] = altered[at] ^ bytes1(uint8(1 << (bit / 4 % 8)));
+            uint256 place = word * 32 + 31 - bit % 4; // within the narrowest field, uint32
+            altered[place] = altered[place] ^ bytes1(uint8(1 << (bit / 4 % 8)));
             vm.assertNotEq(seal, ledger.sealOf(1, ALICE, abi.decode(altered, (IRoundLedger.Metadata))));
         }
     }

@@ -13,8 +13,8 @@ contract VectorsTest is LedgerTest {
         vm.assertEq(vm.parseJsonUint(file, ".formatVersion"), 1);
 
         uint256 count;
-        for (; vm.keyExistsJson(file, at(".cases", count)); ++count) {
-            string memory each = at(".cases", count);
+        for (; vm.keyExistsJson(file, entry(".cases", count)); ++count) {
+            string memory each = entry(".cases", count);
             // The contract's code, standing where the case says: the domain follows.
             address place = vm.parseJsonAddress(file, string.concat(each, ".contract"));
             vm.etch(place, code);
@@ -29,8 +29,8 @@ contract VectorsTest is LedgerTest {
             vm.assertEq(seal, digest(file, string.concat(each, ".seal")), each);
 
             bytes32 domain = digest(file, string.concat(each, ".domainSeparator"));
-            bytes32 structHash = this.structHash(round, participant, metadata);
-            vm.assertEq(seal, keccak256(abi.encodePacked(hex"1901", domain, structHash)), each);
+            bytes32 message = this.structHash(round, participant, metadata);
+            vm.assertEq(seal, keccak256(abi.encodePacked(hex"1901", domain, message)), each);
         }
         vm.assertTrue(count >= 4, "at least four cases");
     }
@@ -41,14 +41,14 @@ contract VectorsTest is LedgerTest {
 
         bytes32 folded = digest(file, ".start");
         uint256 total;
-        for (uint256 i = 0; vm.keyExistsJson(file, at(".transactions", i)); ++i) {
-            string memory transaction = at(".transactions", i);
+        for (uint256 i = 0; vm.keyExistsJson(file, entry(".transactions", i)); ++i) {
+            string memory transaction = entry(".transactions", i);
             string memory logs = string.concat(transaction, ".logs");
-            for (uint256 j = 0; vm.keyExistsJson(file, at(logs, j)); ++j) {
-                bytes32[] memory topics = vm.parseJsonBytes32Array(file, string.concat(at(logs, j), ".topics"));
-                bytes memory data = vm.parseJsonBytes(file, string.concat(at(logs, j), ".data"));
+            for (uint256 j = 0; vm.keyExistsJson(file, entry(logs, j)); ++j) {
+                bytes32[] memory topics = vm.parseJsonBytes32Array(file, string.concat(entry(logs, j), ".topics"));
+                bytes memory data = vm.parseJsonBytes(file, string.concat(entry(logs, j), ".data"));
                 folded = keccak256(abi.encodePacked(folded, topics, data));
-                vm.assertEq(folded, digest(file, string.concat(at(logs, j), ".head")), at(logs, j));
+                vm.assertEq(folded, digest(file, string.concat(entry(logs, j), ".head")), entry(logs, j));
                 ++total;
             }
             vm.assertEq(folded, digest(file, string.concat(transaction, ".contractHead")), transaction);
@@ -94,7 +94,7 @@ contract VectorsTest is LedgerTest {
         return vm.parseJsonBytes32(file, key);
     }
 
-    function at(string memory list, uint256 index) private pure returns (string memory) {
+    function entry(string memory list, uint256 index) private pure returns (string memory) {
         return string.concat(list, "[", vm.toString(index), "]");
     }
 }

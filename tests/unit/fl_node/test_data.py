@@ -15,7 +15,7 @@ import pytest
 
 from chain.protocol.errors import ConfigError
 from chain.protocol.rules import DataRules
-from fl_node import arrays
+from fl_node import arrays, csvfile
 from fl_node.data import Records, load_records
 
 RULES = DataRules(classes=("no", "yes"), id="id", features=("age", "dose"))
@@ -87,6 +87,20 @@ def test_csv_dialects_give_the_same_records(tmp_path: Path, text: str) -> None:
 def test_parquet_types_give_the_same_records(tmp_path: Path, columns: dict[str, object]) -> None:
     records = load_records(parquet(tmp_path / "a.parquet", **columns), RULES)
     assert same(records, [[40, 0.1], [41.5, -0.002]], [0, 1], ("p1", "p2"))
+
+
+def test_csv_rows_may_cross_lines_and_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csvfile, "BLOCK", 64)
+    text = "id,age,dose,label\n" + "".join(f'"p\n{at}",{at},0,no\n' for at in range(100))
+    records = load_records(write(tmp_path / "a.csv", text), RULES)
+    assert records.ids == tuple(f"p\n{at}" for at in range(100))
+    assert records.features[:, 0].tolist() == list(range(100))
+
+
+def test_decimals_are_rounded_once(tmp_path: Path) -> None:
+    exact = Decimal("3368431746.150781")  # Arrow's own cast to float64 is one bit off
+    path = parquet(tmp_path / "a.parquet", dose=[exact, exact])
+    assert load_records(path, RULES).features[:, 1].tolist() == [3368431746.150781] * 2
 
 
 def test_numbers_are_class_names_and_ids_by_their_text(tmp_path: Path) -> None:
