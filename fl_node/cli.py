@@ -393,6 +393,7 @@ def error_json(error: RoundledgerError) -> dict[str, Any]:
 
 def main() -> None:
     """Runs the command and exits with the code that its error means (DESIGN: 0 to 5; 70 for a defect of ours)."""
+    sys.path.append(str(Path.cwd()))  # a federation's own model factory may stand where the command is called
     try:
         code = app(standalone_mode=False)
     except RoundledgerError as error:

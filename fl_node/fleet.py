@@ -70,7 +70,8 @@ class Fleet:
         """Everything that the nodes report; the exit of the last one is the last."""
         while self._running:
             event = self._events.get()
-            self._running -= event.kind == "exit"
+            if event.kind == "exit":
+                self._running -= 1
             yield event
 
     def last_words(self, name: str, lines: int = 5) -> str:

@@ -1,6 +1,7 @@
 """What a node must not forget, on its own disk: the residual, the update it is committed to, and how far it saw the
 ledger.
 
+    lock                held while a node runs on this folder
     secret              the record secret (see `dataroot`)
     checkpoint.json     the head that the history must extend
     residual.bin        what was not sent so far
@@ -12,6 +13,7 @@ node that was killed can still open its seal. It is settled when the round is ov
 old one's place; otherwise the old residual stays, and with it what the update would have sent.
 """
 
+import fcntl
 import json
 import shutil
 from collections.abc import Mapping
@@ -48,7 +50,18 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._pending = folder / "pending"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ConfigError(folder, f"cannot be used as a state folder: {error.strerror}") from None
+
+    def lock(self) -> None:
+        """Keeps other nodes out of the folder until this process ends, however it ends. Raises ConfigError."""
+        self._lock = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(self.folder, "another node is running with this state folder") from None
 
     # ---------------------------------------------------------- checkpoint
 

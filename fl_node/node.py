@@ -43,6 +43,7 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
     reader.check_deployment()
     account = keys.unlock(config.keystore, keys.read_password(config.password_file))
     journal = Journal(config.state)
+    journal.lock()
     return Session(
         rules=rules,
         address=account.address,

@@ -96,7 +96,7 @@ PRESETS = {
             suffix=".npz",
             write=write_npz,
             model='factory = "cnn"\noptions = { channels = [8, 16], hidden = [64] }',
-            training="epochs = 4\nbatch_size = 16\nlearning_rate = 0.05\nmomentum = 0.9",
+            training="epochs = 8\nbatch_size = 16\nlearning_rate = 0.1",
             upload_rate="0.25",
             train="builtin:digits",
             test=None,

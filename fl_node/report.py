@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -53,7 +54,8 @@ class FindingPrinter:
 
 def rounds_table(history: History) -> Table:
     """Every round of the ledger, one line each."""
-    table = Table(title=f"{len(history.rounds)} rounds, {len(history.finalized)} finalized")
+    title = f"{len(history.rounds)} rounds, {len(history.finalized)} finalized"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in ("round", "phase", "commits", "reveals", "accepted", "votes", "seconds", "bytes", "model"):
         table.add_column(column, justify="left" if column in ("phase", "model") else "right")
     for round_ in history.rounds:

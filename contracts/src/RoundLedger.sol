@@ -257,8 +257,8 @@ contract RoundLedger is IRoundLedger, Ownable2Step, EIP712 {
         head = keccak256(abi.encode(head, OwnershipTransferStarted.selector, owner(), newOwner));
     }
 
-    /// @dev Every change of owner comes through here: from the constructor, by acceptance, and by renouncing. Renouncing
-    /// is allowed: it freezes the membership for ever, which a federation may want, and no round needs an owner.
+    /// @dev Every change of owner comes through here: from the constructor, by acceptance, and by renouncing. That is
+    /// allowed: it freezes the membership for ever, which a federation may want, and no round needs an owner.
     function _transferOwnership(address newOwner) internal override {
         address previousOwner = owner();
         super._transferOwnership(newOwner);

@@ -59,7 +59,7 @@ contract EnrolTest is LedgerTest {
         ledger.commit(1, "seal");
     }
 
-    /// @dev Bob counts in the roster of the open round. Were his first round moved on, the roster could never be complete.
+    /// @dev Bob counts in the open round's roster. Were his first round moved on, the roster could never be complete.
     function test_enrol_againInTheRoundOfRetirementKeepsTheMembership() public {
         startCommits();
         retire(BOB);

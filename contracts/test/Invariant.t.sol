@@ -64,8 +64,8 @@ contract InvariantTest is LedgerTest {
         if (current.phase != IRoundLedger.Phase.Idle) vm.assertEq(current.roster, members, "roster");
     }
 
-    /// @dev From wherever the run ended the round ends too, and the owner does nothing for it: by the clock alone in three
-    /// steps at most, or by the participants doing their part.
+    /// @dev From wherever the run ended the round ends too, and the owner does nothing for it: by the clock alone in
+    /// three steps at most, or by the participants doing their part.
     function afterInvariant() public {
         IRoundLedger.Round memory current = ledger.currentRound();
         if (uint256(handler.folded()) % 2 == 0) finishTogether(current.number);

@@ -6,7 +6,7 @@ import {IRoundLedger} from "../../src/interfaces/IRoundLedger.sol";
 import {LedgerTest} from "./LedgerTest.sol";
 
 /// @notice Does anything that is legal at the moment, in any order, and keeps its own books of what happened.
-/// @dev Nothing here may revert (fail_on_revert): an action that is not legal now is skipped, or tried to see it refused.
+/// @dev Nothing here may revert (fail_on_revert): an action that is not legal now is skipped, or seen to be refused.
 contract Handler is LedgerTest {
     address[] public accounts;
 

@@ -1,0 +1,66 @@
+"""Fixtures of the integration tests. The parts are in `harness.py`, beside this file."""
+
+import itertools
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `import harness`: pytest's importlib mode leaves the path alone
+
+from harness import Done, Federation, Nodes, command, found_federation  # noqa: E402
+
+from chain.devnet import Devnet  # noqa: E402
+
+ROUNDS = 3
+MAKE = Callable[..., Federation]
+
+
+@pytest.fixture
+def federation(tmp_path: Path, devnet: Devnet) -> MAKE:
+    """`federation(participants=3, rounds=3, enrolled=None, commit_window=60, ...)`: a new one on this worker's chain."""
+    numbers = itertools.count(1)
+
+    def make(
+        participants: int = 3, rounds: int = 3, enrolled: Sequence[int] | None = None, **ledger: int | float
+    ) -> Federation:
+        folder = tmp_path / f"federation-{next(numbers)}"
+        return found_federation(folder, devnet, participants, rounds, enrolled, **ledger)
+
+    return make
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    """Node processes; none outlives the test."""
+    with Nodes(tmp_path / "logs") as fleet:
+        yield fleet
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished demo: what it left in `folder`, how the command ended, and what marks all of its processes."""
+
+    folder: Path
+    done: Done
+    marker: str
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """`roundledger demo --rounds 3`: four nodes, each a process of its own. Nobody may change its folder."""
+    folder, marker = tmp_path_factory.mktemp("finished") / "demo", f"roundledger-test-{uuid.uuid4()}"
+    done = command("demo", "--rounds", ROUNDS, "--dir", folder, environment={"ROUNDLEDGER_TEST": marker})
+    return Finished(folder, done, marker)
+
+
+@pytest.fixture(scope="session")
+def saved_chain(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
+    """The chain of the finished demo, loaded from its saved state."""
+    state = tmp_path_factory.mktemp("chain") / "chain.json"
+    state.write_bytes((finished.folder / "chain.json").read_bytes())
+    with Devnet.start(state=state) as net:
+        yield net

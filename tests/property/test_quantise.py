@@ -1,0 +1,148 @@
+"""Quantisation against exact rational arithmetic."""
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fl_node import quantise as q
+from fl_node.quantise import BLOCK, ELEMENT_MAX, EXPONENT_MAX, EXPONENT_MIN, Quantised, quantise
+
+Matrix = np.ndarray[Any, np.dtype[np.float32]]
+SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
+
+
+@st.composite
+def matrices(draw: st.DrawFn) -> Matrix:
+    """float32, up to 511 in magnitude: anything at all, or rows whose entries range over many powers of two, or ties."""
+    rows, width = draw(st.integers(1, 4)), draw(st.integers(1, 100))
+    kind = draw(st.sampled_from(["any", "powers", "ties"]))
+    if kind == "any":
+        floats = st.floats(-511, 511, width=32)
+        return draw(hnp.arrays(np.float32, (rows, width), elements=floats)) + np.float32(0)  # no negative zero
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    if kind == "powers":
+        exponents = random.integers(draw(st.integers(-149, 8)), 9, (rows, width))
+        matrix = np.ldexp(random.uniform(-0.99, 0.99, (rows, width)), exponents).astype(np.float32)
+    else:
+        halves = random.integers(-255, 256, (rows, width)) / 2
+        matrix = np.ldexp(halves, draw(st.integers(EXPONENT_MIN - 2, EXPONENT_MAX))).astype(np.float32)
+    matrix[random.random((rows, width)) < 0.1] = 0
+    return matrix + np.float32(0)
+
+
+def filled(value: float, width: int = 33) -> Matrix:
+    return np.full((2, width), value, np.float32)
+
+
+def units_of(values: Quantised) -> list[list[Fraction]]:
+    """The unit of every entry: the weight of the last bit of its block."""
+    width = values.elements.shape[1]
+    return [[Fraction(2) ** int(row[entry // BLOCK]) for entry in range(width)] for row in values.exponents]
+
+
+@settings(max_examples=200)
+@given(matrices())
+@example(filled(0.0))
+@example(filled(SMALLEST))
+@example(filled(-SMALLEST))
+@example(filled(511.0))
+@example(filled(-510.0))
+@example(filled(2.0**-31))  # half a unit of the smallest scale: a tie
+@example(filled(3 * 2.0**-31))
+@example(np.array([[127.5, 64.0, 0.5, 1.5, 2.5, -0.5, -1.5]], np.float32))
+def test_sent_and_residual_add_up_bit_for_bit_and_the_error_is_small(matrix: Matrix) -> None:
+    quantised = quantise(matrix)
+    values = quantised.values()
+    assert values.dtype == np.float32 and values.shape == matrix.shape
+    assert (values + (matrix - values)).tobytes() == matrix.tobytes()
+
+    for entry, value, element, unit in zip(
+        matrix.ravel().tolist(),
+        values.ravel().tolist(),
+        quantised.elements.ravel().tolist(),
+        (unit for row in units_of(quantised) for unit in row),
+        strict=True,
+    ):
+        error = abs(Fraction(entry) - Fraction(value))
+        assert error <= (unit if abs(element) == ELEMENT_MAX else unit / 2)
+        if error == unit / 2 and abs(element) != ELEMENT_MAX:
+            assert element % 2 == 0  # a tie goes to the even element
+
+
+@given(matrices())
+def test_units_and_values_are_the_same_numbers(matrix: Matrix) -> None:
+    quantised = quantise(matrix)
+    units, values = quantised.units(), quantised.values()
+    assert units.dtype == np.int64
+    for unit, value in zip(units.ravel().tolist(), values.ravel().tolist(), strict=True):
+        assert unit * Fraction(2) ** EXPONENT_MIN == Fraction(value)
+        assert abs(unit) < 2**39
+
+
+@given(matrices())
+def test_squared_norms_are_exact(matrix: Matrix) -> None:
+    quantised = quantise(matrix)
+    assert q.squared_norms(quantised) == [sum(unit**2 for unit in row) for row in quantised.units().tolist()]
+
+
+def test_squared_norm_of_the_largest_row() -> None:
+    width = 10_000
+    largest = Quantised(
+        np.full((1, width), -ELEMENT_MAX, np.int8), np.full((1, q.blocks(width)), EXPONENT_MAX, np.int8)
+    )
+    assert q.squared_norms(largest) == [width * (ELEMENT_MAX << (EXPONENT_MAX - EXPONENT_MIN)) ** 2]
+
+
+@given(matrices())
+def test_the_result_is_canonical_and_quantising_it_again_changes_nothing(matrix: Matrix) -> None:
+    quantised = quantise(matrix)
+    assert q.is_canonical(quantised)
+    again = quantise(quantised.values())
+    assert again.elements.tobytes() == quantised.elements.tobytes()
+    assert again.exponents.tobytes() == quantised.exponents.tobytes()
+
+
+@given(matrices())
+def test_equal_values_have_equal_bytes(matrix: Matrix) -> None:
+    """Any other spelling of the same values, with a larger scale, is not canonical; and the canonical one is unique."""
+    quantised = quantise(matrix)
+    doubled = quantised.elements.astype(np.int64) * 2
+    smaller = Quantised(doubled.astype(np.int8), (quantised.exponents - 1).astype(np.int8))
+    if np.abs(doubled).max(initial=0) <= ELEMENT_MAX:
+        assert not q.is_canonical(smaller)  # the exponent leaves the range, or was not that of the block
+    if not (quantised.elements % 2).any() and (quantised.exponents < EXPONENT_MAX).all():
+        larger = Quantised(quantised.elements // 2, (quantised.exponents + 1).astype(np.int8))
+        assert (larger.values() == quantised.values()).all()
+        assert not q.is_canonical(larger)
+    positive = np.where(matrix == 0, np.float32(0.0), matrix)
+    negative = np.where(matrix == 0, np.float32(-0.0), matrix)
+    left, right = quantise(positive), quantise(negative)
+    assert left.elements.tobytes() == right.elements.tobytes() and left.exponents.tobytes() == right.exponents.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("elements", "exponent"),
+    [
+        ([63] * 32, EXPONENT_MIN + 1),  # a smaller scale would do
+        ([0] * 32, EXPONENT_MIN + 1),
+        ([-128] * 32, 0),  # not used
+        ([127] * 32, EXPONENT_MAX + 1),
+        ([127] * 32, EXPONENT_MIN - 1),
+    ],
+)
+def test_what_is_not_canonical(elements: list[int], exponent: int) -> None:
+    made = Quantised(np.array([elements], np.int8), np.array([[exponent]], np.int8))
+    assert not q.is_canonical(made)
+
+
+@given(st.integers(1, 200))
+def test_every_block_has_a_scale(width: int) -> None:
+    assert q.blocks(width) == len(range(0, width, BLOCK))
+    quantised = quantise(np.ones((1, width), np.float32))
+    assert quantised.exponents.shape == (1, q.blocks(width))
+    assert quantised.elements.shape == (1, width)
