@@ -2,8 +2,9 @@
 
     python benchmarks/accuracy.py [--dataset breast-cancer] [--dataset digits] [--seeds 1 2 3] [--rounds 10]
 
-The channel side runs the node's own steps (gradient matrices, selection, encoding, verification, integer aggregation) without the chain,
-which changes no number. The dense side is the plain float mean of the trained weights, weighted by records. Exit code 1 when a goal is missed.
+The channel side runs the node's own steps (gradient matrices, selection, encoding, verification, integer aggregation)
+without the chain, which changes no number. The dense side is the plain float mean of the trained weights, weighted by
+records. Exit code 1 when a goal is missed.
 """
 
 import argparse

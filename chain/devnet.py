@@ -178,7 +178,7 @@ def status(directory: Path) -> DevnetStatus:
 
 
 def fund(directory: Path, address: str, wei: int) -> None:
-    """Sets the balance of an address on the running devnet. Raises ConfigError when none runs, Unavailable, RpcError."""
+    """Sets the balance of an address on the running devnet. Raises ConfigError if none runs, Unavailable, RpcError."""
     found = status(directory)
     if not found.running or found.info is None:
         raise ConfigError(directory, "no devnet is running here", "start one with `roundledger devnet up`")

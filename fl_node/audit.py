@@ -13,10 +13,11 @@ from chain.protocol import verdicts
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, TrustError, Unavailable, VerificationError
 from chain.protocol.history import History
-from chain.protocol.round import Phase, Round
+from chain.protocol.round import Round
 from chain.protocol.rules import Rules
 from fl_node import weights
 from fl_node.aggregate import aggregate
+from fl_node.channels import as_float
 from fl_node.dataroot import DataRoot
 from fl_node.gather import gather
 from fl_node.gradient import Layout
@@ -153,8 +154,7 @@ class Audit:
             }
             self.rounds.append(summary)
             for participant in round_.no_shows:
-                if not round_.is_open and round_.phase is not Phase.COMMIT:
-                    yield Finding(Status.NOTE, Code.C1, "committed and never revealed", round_.number, participant)
+                yield Finding(Status.NOTE, Code.C1, "committed and never revealed", round_.number, participant)
             yield from self._own_data(round_)
             if round_.outcome is None:
                 yield Finding(Status.NOTE, Code.L3, _unfinished(round_), round_.number)
@@ -175,6 +175,9 @@ class Audit:
         """Verifies a finalized round; the value is the model derived, None if it could not be."""
         assert round_.outcome is not None  # noqa: S101 - only finalized rounds come here
         finalized, attested = round_.outcome
+        votes = sum(outcome == round_.outcome for outcome in round_.attestations.values())
+        quorum = self.history.quorum(len(round_.roster))
+        yield Finding(Status.PASS, Code.A3, f"{votes} identical attestations, quorum {quorum}", round_.number)
         results = gather(self.store, round_, Layout.of(base), rules, self.threads)
         claimed = verdicts.decode(attested)
         excluded: dict[str, str] = {}
@@ -182,7 +185,7 @@ class Audit:
             verdict = claimed.get(round_.roster[participant], verdicts.ABSENT)
             if verdict != verdicts.ACCEPTED:
                 excluded[participant] = verdicts.name(verdict).removeprefix("excluded ")
-            yield _update_finding(round_, participant, result, verdict)
+            yield from _update_findings(round_, participant, result, verdict)
         summary["accepted"] = [who for who in results if who not in excluded]
         summary["excluded"] = excluded
         try:
@@ -197,9 +200,6 @@ class Audit:
             yield _failed(error, round_.number)
             return None
         yield Finding(Status.PASS, Code.A2, f"the updates give {finalized}", round_.number)
-        votes = sum(outcome == round_.outcome for outcome in round_.attestations.values())
-        quorum = self.history.quorum(len(round_.roster))
-        yield Finding(Status.PASS, Code.A3, f"{votes} identical attestations, quorum {quorum}", round_.number)
         return derived
 
     def _model(self, digest: Digest, number: int, rules: Rules) -> tuple[Tensors | None, list[Finding]]:
@@ -227,25 +227,35 @@ class Audit:
             yield Finding(Status.PASS, Code.D1, f"data root {found.root}", round_.number, participant)
 
 
-def _update_finding(round_: Round, participant: str, result: Result, verdict: int) -> Finding:
-    """An update that fails a check is a defect of the history only if it was accepted all the same (A1 tells the
-    rest).
-    """
+def _update_findings(round_: Round, participant: str, result: Result, verdict: int) -> Iterator[Finding]:
+    """One for every check an update passed. One that failed is a defect of the history only if it was accepted."""
+    number, metadata = round_.number, round_.reveals[participant]
+
+    def passed(code: Code, message: str) -> Finding:
+        return Finding(Status.PASS, code, message, number, participant)
+
+    yield passed(Code.C1, "the reveal opens the commit")
+    yield passed(Code.U6, f"builds on {metadata.base_model}")
     if isinstance(result, VerifiedUpdate):
-        sent = round_.reveals[participant].sent
-        return Finding(Status.PASS, Code.U5, f"update verified, {sent} channels sent", round_.number, participant)
-    if verdict == verdicts.ACCEPTED:
-        make = _missing if isinstance(result, Unavailable) else _failed
-        return make(result, round_.number, participant)  # type: ignore[arg-type]
-    return Finding(Status.NOTE, result.code, f"excluded: {result}", round_.number, participant)
+        yield passed(Code.U1, f"{metadata.update_digest}, {metadata.update_bytes:,} bytes")
+        yield passed(Code.U2, f"canonical, {metadata.channels} channels")
+        yield passed(Code.U3, f"channel table {metadata.channel_root}")
+        yield passed(Code.U4, f"norms of {metadata.sent} sent channels recomputed")
+        yield passed(Code.U5, f"{metadata.sent} channels selected, threshold {as_float(metadata.threshold):.6g}")
+    elif verdict != verdicts.ACCEPTED:
+        yield Finding(Status.NOTE, result.code, f"excluded: {result.detail}", number, participant)
+    elif isinstance(result, Unavailable):
+        yield _missing(result, number, participant)
+    else:
+        yield _failed(result, number, participant)
 
 
 def _failed(error: VerificationError, number: int, participant: str | None = None) -> Finding:
-    return Finding(Status.FAIL, error.code, str(error), number, participant)
+    return Finding(Status.FAIL, error.code, error.detail, number, participant)
 
 
 def _missing(error: Unavailable, number: int, participant: str | None = None, code: Code | None = None) -> Finding:
-    return Finding(Status.MISSING, code or error.code, str(error), number, participant)
+    return Finding(Status.MISSING, code or error.code, error.detail, number, participant)
 
 
 def _unfinished(round_: Round) -> str:

@@ -4,6 +4,7 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -121,6 +122,23 @@ def write_csv(path: Path, classification: Classification) -> None:
 
 def _cell(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def classification_json(classification: Classification) -> dict[str, Any]:
+    """The same summary for machines."""
+    counts = np.bincount(classification.labels, minlength=len(classification.classes))
+    found: dict[str, Any] = {
+        "records": len(classification.labels),
+        "predicted": dict(zip(classification.classes, counts.tolist(), strict=True)),
+    }
+    if metrics := classification.metrics:
+        found |= {
+            "labelled": metrics.count,
+            "accuracy": metrics.accuracy,
+            "auc": metrics.auc,
+            "confusion": metrics.confusion.tolist(),
+        }
+    return found
 
 
 def print_classification(classification: Classification, console: Console) -> None:

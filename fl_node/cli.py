@@ -5,7 +5,6 @@ Heavy parts (torch, web3) are imported by the commands that need them, so `statu
 """
 
 import json
-import os
 import signal
 import sys
 import threading
@@ -14,7 +13,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -80,7 +78,8 @@ def devnet_up(
         show_json({"url": info.url, "pid": info.pid, "chain_id": info.chain_id, "kind": info.kind})
     else:
         out.print(
-            f"{info.kind} on [bold]{info.url}[/], chain {info.chain_id}, pid {info.pid}; stop it with `roundledger devnet down`"
+            f"{info.kind} on [bold]{info.url}[/], chain {info.chain_id}, pid {info.pid}; "
+            "stop it with `roundledger devnet down`"
         )
 
 
@@ -301,8 +300,8 @@ def classify(
 ) -> None:
     """Classify users' data with the newest finalized model, after verifying the ledger that names it."""
     from chain.protocol.rules import Rules
-    from fl_node.classify import classify as classify_records
     from fl_node.classify import classification_json, print_classification, write_csv
+    from fl_node.classify import classify as classify_records
     from fl_node.data import load_records
     from fl_node.model import build_model, load_tensors
     from fl_node.store import BlobStore
@@ -392,29 +391,20 @@ def error_json(error: RoundledgerError) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Runs the command and exits with the code that its error means (DESIGN: 0 to 5; 70 for a defect of ours)."""
+    """Runs the command and exits with the code that its error means: 0 to 5 as documented, 70 for a defect of ours."""
     sys.path.append(str(Path.cwd()))  # a federation's own model factory may stand where the command is called
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # the library would exit with 1, which is a finding here
     try:
-        code = app(standalone_mode=False)
+        app()
     except RoundledgerError as error:
         if "--json" in sys.argv and error.exit_code:
             show_json(error_json(error))
         kind = "not trusted" if isinstance(error, TrustError) else "error" if error.exit_code else "note"
         err.print(f"[bold]{kind}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        code = error.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        err.print("interrupted")
-        code = 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        sys.exit(error.exit_code)
     except Exception:  # noqa: BLE001 - the outermost frame: Python's own exit code 1 would read as a finding
         traceback.print_exc()
-        code = INTERNAL_ERROR
-    sys.exit(code or 0)
+        sys.exit(INTERNAL_ERROR)
 
 
 if __name__ == "__main__":

@@ -100,8 +100,9 @@ class Demo:
             numbers.accepted = event.values["accepted"]
             numbers.accuracy = self._accuracy(Digest.parse(event.values["model"]))
             self.console.print(
-                f"round {event.round:2}/{self.rules.training.rounds}  [green]finalized[/]  accuracy {numbers.accuracy:.4f}  "
-                f"updates {numbers.accepted}  upload {numbers.upload:,} B  gas {numbers.gas:,}  {numbers.seconds:.1f} s",
+                f"round {event.round:2}/{self.rules.training.rounds}  [green]finalized[/]  "
+                f"accuracy {numbers.accuracy:.4f}  updates {numbers.accepted}  "
+                f"upload {numbers.upload:,} B  gas {numbers.gas:,}  {numbers.seconds:.1f} s",
                 highlight=False,
             )
         if event.kind == "aborted" and numbers.actions["aborted"] == 1:
@@ -124,7 +125,7 @@ class Demo:
     def table(self) -> Table:
         table = Table(title=f"{self.chosen.name}: {len(self.rounds)} rounds")
         for column in ("round", "accuracy", "updates", "upload bytes", "gas", "seconds"):
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", no_wrap=True)
         for number, numbers in sorted(self.rounds.items()):
             table.add_row(
                 str(number),

@@ -1,4 +1,4 @@
-"""Founding a federation: genesis model, rules and contract, in the order in which a failure leaves nothing half-done."""
+"""Founding a federation: genesis model, rules and contract, so ordered that a failure leaves nothing half-done."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

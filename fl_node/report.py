@@ -55,9 +55,9 @@ class FindingPrinter:
 def rounds_table(history: History) -> Table:
     """Every round of the ledger, one line each."""
     title = f"{len(history.rounds)} rounds, {len(history.finalized)} finalized"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("round", "phase", "commits", "reveals", "accepted", "votes", "seconds", "bytes", "model"):
-        table.add_column(column, justify="left" if column in ("phase", "model") else "right")
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, collapse_padding=True)
+    for column in ("round", "outcome", "commit", "reveal", "accept", "votes", "s", "bytes", "model"):
+        table.add_column(column, justify="left" if column in ("outcome", "model") else "right", no_wrap=True)
     for round_ in history.rounds:
         style = _PHASE_STYLES.get(round_.phase, "bold")
         table.add_row(*_round_cells(round_), style=style)

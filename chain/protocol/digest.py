@@ -1,4 +1,4 @@
-"""The one content digest: SHA-256 (FIPS 180-4) of blobs, records, rules and Merkle nodes. keccak stays with Ethereum."""
+"""The one content digest: SHA-256 (FIPS 180-4) of blobs, records, rules, Merkle nodes. keccak stays with Ethereum."""
 
 import hashlib
 from typing import Self

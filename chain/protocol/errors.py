@@ -47,7 +47,8 @@ class ConfigError(RoundledgerError):
 class VerificationError(RoundledgerError):
     """The evidence contradicts a claim.
 
-    `code` names the check, `subject` what was checked, `expected` and `actual` the two sides that differ.
+    `code` names the check, `subject` what was checked, `expected` and `actual` the two sides that differ; `detail` is
+    the message without the code.
     """
 
     exit_code = 1
@@ -55,7 +56,8 @@ class VerificationError(RoundledgerError):
     def __init__(self, code: Code, subject: str, expected: object, actual: object) -> None:
         self.code, self.subject = code, subject
         self.expected, self.actual = str(expected), str(actual)
-        super().__init__(f"{code} {subject}: expected {expected}, found {actual}")
+        self.detail = f"{subject}: expected {expected}, found {actual}"
+        super().__init__(f"{code} {self.detail}")
 
 
 class TrustError(VerificationError):
@@ -71,7 +73,8 @@ class Unavailable(RoundledgerError):
 
     def __init__(self, code: Code, subject: str, reason: object) -> None:
         self.code, self.subject, self.reason = code, subject, str(reason)
-        super().__init__(f"{code} {subject}: not available: {reason}")
+        self.detail = f"{subject}: not available: {reason}"
+        super().__init__(f"{code} {self.detail}")
 
 
 class Pending(RoundledgerError):

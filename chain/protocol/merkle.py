@@ -46,7 +46,7 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def root_from_proof(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> Digest | None:
-    """The root that the audit path leads to (RFC 9162, 2.1.3.2); None when the path has the wrong length or position."""
+    """The root that the audit path leads to (RFC 9162, 2.1.3.2); None if the path has a wrong length or position."""
     if not 0 <= index < size:
         return None
     node, last = leaf_hash(leaf), size - 1

@@ -54,4 +54,7 @@ class Round:
 
     @property
     def no_shows(self) -> list[str]:
+        """Who committed and did not reveal in time; nobody before the reveals are closed."""
+        if self.phase in (Phase.COMMIT, Phase.REVEAL) or self.abort_reason is AbortReason.TOO_FEW_COMMITS:
+            return []
         return [participant for participant in self.commits if participant not in self.reveals]

@@ -40,7 +40,7 @@ def ceiling(rate: str, channels: int) -> int:
 
 @given(NORMS, RATES)
 def test_selection_is_that_of_a_naive_sort(norms: list[int], rate: str) -> None:
-    """One at a time: the largest norm that is left, of equals the first, until the count is reached or only zeros are left."""
+    """One at a time: the largest norm left, of equals the first, until the count is reached or only zeros remain."""
     left, expected = dict(enumerate(norms)), []
     for _ in range(ceiling(rate, len(norms))):
         largest = max(left.values())

@@ -113,7 +113,7 @@ def test_a_changed_proof_does_not_lead_to_the_root(leaves: list[bytes], data: st
 @settings(max_examples=50)
 @given(st.integers(1, 40), st.integers(0, 40), st.data())
 def test_another_size_fails_unless_the_path_has_the_same_turns(size: int, other: int, data: st.DataObject) -> None:
-    """A path does not bind the size of the tree by itself; that is why the number of leaves is committed beside a root."""
+    """A path does not bind the size of its tree: that is why the number of leaves is committed beside a root."""
     leaves = [bytes([number]) for number in range(size)]
     index = data.draw(st.integers(0, size - 1))
     found = merkle.root_from_proof(leaves[index], index, other, merkle.inclusion_proof(leaves, index))

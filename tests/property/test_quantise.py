@@ -18,7 +18,7 @@ SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
 
 @st.composite
 def matrices(draw: st.DrawFn) -> Matrix:
-    """float32, up to 511 in magnitude: anything at all, or rows whose entries range over many powers of two, or ties."""
+    """float32, up to 511 in magnitude: anything at all, or entries over many powers of two, or ties."""
     rows, width = draw(st.integers(1, 4)), draw(st.integers(1, 100))
     kind = draw(st.sampled_from(["any", "powers", "ties"]))
     if kind == "any":

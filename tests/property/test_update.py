@@ -1,0 +1,477 @@
+"""Updates: what is sent and what stays, one spelling for each content, and a named reason for every refusal."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+import rfc8785
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chain.protocol.digest import Digest
+from chain.protocol.errors import Code, VerificationError
+from chain.protocol.rules import Rules, SelectionRules
+from chain.protocol.seal import Metadata
+from fl_node import channels, tensorfile, update
+from fl_node.channels import ChannelTable
+from fl_node.gradient import Layout
+from fl_node.quantise import EXPONENT_MIN
+from fl_node.update import Update
+from fl_node.verify import verify_limits, verify_update
+
+Matrix = np.ndarray[Any, np.dtype[np.float32]]
+
+PARTICIPANT = "0x0A0a0A0a0A0a0a0A0A0a0A0a0a0a0A0a0a0a0a0a"
+BASE = Digest.of(b"base model")
+ROUND = 7
+LIMIT = 1 << 16
+LAYOUT = Layout.of(
+    {
+        "a.weight": np.zeros((5, 2, 3), np.float32),
+        "a.bias": np.zeros(5, np.float32),
+        "b.weight": np.zeros((3, 40), np.float32),
+        "c": np.zeros((), np.float32),
+    }
+)
+
+
+def rules(rate: str = "0.5") -> Rules:
+    document = {
+        "format": "roundledger-federation/1",
+        "name": "updates",
+        "model": {"factory": "mlp"},
+        "data": {"classes": ["a", "b"], "features": ["x"]},
+        "training": {"rounds": 3},
+        "selection": {"upload_rate": Decimal(rate)},
+        "limits": {"update_bytes": LIMIT},
+    }
+    return Rules.parse(document, "test")
+
+
+def random_gradient(seed: int, magnitude: float = 0.0) -> list[Matrix]:
+    """Channels of very different norms, some of them silent. `[channels, width]` a layer."""
+    random = np.random.default_rng(seed)
+    found = []
+    for layer in LAYOUT.layers:
+        scales = np.ldexp(1.0, random.integers(-12, 1, (layer.channels, 1))) * (
+            random.random((layer.channels, 1)) > 0.1
+        )
+        matrix = random.normal(size=(layer.channels, layer.width)) * scales * 2.0**magnitude
+        found.append(np.clip(matrix, -500, 500).astype(np.float32) + np.float32(0))
+    return found
+
+
+def made(seed: int = 1, rate: str = "0.5") -> Update:
+    selection = rules(rate).selection
+    return update.make_update(random_gradient(seed), LAYOUT, selection, PARTICIPANT, ROUND, BASE)
+
+
+def describe(sent: Update, blob: bytes) -> Metadata:
+    """Metadata that fits, put together from the parts rather than by the program."""
+    return Metadata(
+        base_model=sent.base_model,
+        update_digest=Digest.of(blob),
+        update_bytes=len(blob),
+        data_root=Digest.of(b"data"),
+        secret_commitment=Digest.of(b"secret"),
+        records=100,
+        channel_root=sent.table.root,
+        channels=len(sent.table.squared_norms),
+        sent=len(sent.table.sent),
+        threshold=sent.table.threshold,
+        salt=bytes(32),
+    )
+
+
+def verify(blob: bytes, metadata: Metadata, rate: str = "0.5") -> None:
+    verify_update(blob, metadata, PARTICIPANT, ROUND, LAYOUT, rules(rate))
+
+
+def refused(blob: bytes, metadata: Metadata, rate: str = "0.5") -> Code:
+    with pytest.raises(VerificationError) as caught:
+        verify(blob, metadata, rate)
+    return caught.value.code
+
+
+# ------------------------------------------------------------- what is sent, what stays
+
+
+@given(st.integers(0, 2**32), st.sampled_from(["1", "0.5", "0.1", "0.01"]), st.floats(-40, 8))
+def test_round_trip_and_verification(seed: int, rate: str, magnitude: float) -> None:
+    gradient = random_gradient(seed, magnitude)
+    sent = update.make_update(gradient, LAYOUT, rules(rate).selection, PARTICIPANT, ROUND, BASE)
+    blob = update.encode(sent)
+    again = update.decode(blob, LAYOUT, "test", LIMIT)
+    assert update.encode(again) == blob
+    assert (again.participant, again.round, again.base_model, again.table) == (PARTICIPANT, ROUND, BASE, sent.table)
+    for left, right in zip(sent.dense(LAYOUT), again.dense(LAYOUT), strict=True):
+        assert left.tobytes() == right.tobytes()
+    verified = verify_update(blob, describe(sent, blob), PARTICIPANT, ROUND, LAYOUT, rules(rate))
+    assert (verified.participant, verified.records) == (PARTICIPANT, 100)
+    metadata = describe(sent, blob)
+    described = update.describe(sent, blob, metadata.data_root, metadata.secret_commitment, 100, metadata.salt)
+    assert described == metadata
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32), st.sampled_from(["0.5", "0.1"]))
+def test_over_a_sequence_of_rounds_nothing_is_ever_lost(seed: int, rate: str) -> None:
+    """`sent + residual == gradient matrix`, bit for bit, with the residual of one round in the gradient of the next."""
+    rest: list[Matrix] | None = None
+    for number in range(6):
+        gradient = random_gradient(seed + number)
+        if rest is not None:
+            gradient = [matrix + carried for matrix, carried in zip(gradient, rest, strict=True)]
+        sent = update.make_update(gradient, LAYOUT, rules(rate).selection, PARTICIPANT, number, BASE)
+        rest = update.residual(gradient, sent, LAYOUT)
+        for matrix, part, carried in zip(gradient, sent.dense(LAYOUT), rest, strict=True):
+            assert carried.dtype == np.float32
+            assert (part + carried).tobytes() == matrix.tobytes()
+
+
+@given(st.integers(0, 2**32), st.sampled_from(["1", "0.5", "0.1"]))
+def test_exactly_the_selected_rows_are_sent(seed: int, rate: str) -> None:
+    gradient = random_gradient(seed)
+    selection = SelectionRules(upload_rate=Decimal(rate))
+    sent = update.make_update(gradient, LAYOUT, selection, PARTICIPANT, ROUND, BASE)
+    chosen = set(channels.select(sent.table.squared_norms, selection))
+    assert set(sent.table.sent) == chosen
+    everything = update.make_update(gradient, LAYOUT, SelectionRules(upload_rate=Decimal(1)), PARTICIPANT, ROUND, BASE)
+    for layer, part, whole in zip(LAYOUT.layers, sent.dense(LAYOUT), everything.dense(LAYOUT), strict=True):
+        for row in range(layer.channels):
+            if layer.first_channel + row in chosen:
+                assert part[row].any() and part[row].tobytes() == whole[row].tobytes()
+            else:
+                assert not part[row].any()
+
+
+def test_an_update_that_sends_nothing() -> None:
+    silent = [np.zeros_like(matrix) for matrix in random_gradient(1)]
+    sent = update.make_update(silent, LAYOUT, rules().selection, PARTICIPANT, ROUND, BASE)
+    blob = update.encode(sent)
+    assert (sent.table.sent, sent.table.threshold) == ((), 0)
+    verify(blob, describe(sent, blob))
+    assert all(not matrix.any() for matrix in update.decode(blob, LAYOUT, "test", LIMIT).dense(LAYOUT))
+
+
+# ------------------------------------------------- every other bit, and every other length
+
+SENT = made()
+BLOB = update.encode(SENT)
+METADATA = describe(SENT, BLOB)
+HEADER = 8 + int.from_bytes(BLOB[:8], "little")
+
+
+def decodes_canonically_or_u2(data: bytes) -> None:
+    try:
+        found = update.decode(data, LAYOUT, "test", LIMIT)
+    except VerificationError as error:
+        assert error.code == Code.U2
+    else:
+        assert update.encode(found) == data
+
+
+def test_every_flipped_byte_is_refused() -> None:
+    for position in range(len(BLOB)):
+        mask = 1 << position % 8
+        flipped = BLOB[:position] + bytes([BLOB[position] ^ mask]) + BLOB[position + 1 :]
+        assert refused(flipped, METADATA) == Code.U1
+        decodes_canonically_or_u2(flipped)
+        # ... and with a digest made to fit, some later check refuses it, or it says something else on the ledger.
+        fitted = dataclasses.replace(METADATA, update_digest=Digest.of(flipped))
+        assert refused(flipped, fitted) in (Code.U2, Code.U3, Code.U4, Code.U5)
+
+
+def test_every_truncation_and_extension_is_refused() -> None:
+    for size in range(len(BLOB)):
+        assert refused(BLOB[:size], METADATA) == Code.U1
+        assert refused(BLOB[:size], dataclasses.replace(METADATA, update_digest=Digest.of(BLOB[:size]))) == Code.U1
+        fitted = dataclasses.replace(METADATA, update_digest=Digest.of(BLOB[:size]), update_bytes=size)
+        assert refused(BLOB[:size], fitted) == Code.U2
+    for extra in (b"\0", b" ", bytes(8), BLOB):
+        fitted = dataclasses.replace(
+            METADATA, update_digest=Digest.of(BLOB + extra), update_bytes=len(BLOB) + len(extra)
+        )
+        assert refused(BLOB + extra, fitted) == Code.U2
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_only_u2_ever_escapes_decode(data: st.DataObject) -> None:
+    """Random bytes, and random mutations of a valid update: cut, pasted, overwritten, in the header above all."""
+    blob = bytearray(BLOB)
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, HEADER) | st.integers(0, len(blob)))
+        stop = start + data.draw(st.integers(0, 12))
+        blob[start:stop] = data.draw(
+            st.binary(max_size=12) | st.text('0123456789[]{}",:.eE-', max_size=4).map(str.encode)
+        )
+    if data.draw(st.booleans()):  # a length that fits the new header, so that the JSON reader comes to see it
+        end = bytes(blob).find(b"}", HEADER // 2)
+        blob[:8] = max(
+            0, len(blob) - len(BLOB) + HEADER - 8 if end < 0 else HEADER - 8 + len(blob) - len(BLOB)
+        ).to_bytes(8, "little")
+    decodes_canonically_or_u2(bytes(blob))
+
+
+@given(st.binary(max_size=400))
+def test_only_u2_ever_escapes_decode_of_random_bytes(data: bytes) -> None:
+    decodes_canonically_or_u2(data)
+    decodes_canonically_or_u2(len(data).to_bytes(8, "little") + data)
+
+
+# ------------------------------------------------------------------ handmade, U2
+
+ABOUT = {"format": "roundledger-update/1", "participant": PARTICIPANT, "round": ROUND, "base_model": str(BASE)}
+DTYPES = {"uint8": "U8", "int8": "I8", "int16": "I16", "float32": "F32", "bool": "BOOL"}
+
+
+def tensors() -> dict[str, np.ndarray[Any, Any]]:
+    return {name: tensor.copy() for name, tensor in tensorfile.decode(BLOB, "test", LIMIT)[0].items()}
+
+
+def header() -> dict[str, Any]:
+    return dict(json.loads(BLOB[8:HEADER]))
+
+
+def with_header(text: str | dict[str, Any], body: bytes = BLOB[HEADER:]) -> bytes:
+    raw = (text if isinstance(text, str) else json.dumps(text, separators=(",", ":"))).encode()
+    raw += b" " * (-len(raw) % 8)
+    return len(raw).to_bytes(8, "little") + raw + body
+
+
+def with_tensors(**changed: np.ndarray[Any, Any]) -> bytes:
+    return tensorfile.encode(tensors() | changed, ABOUT)
+
+
+def with_about(**changed: Any) -> bytes:
+    return tensorfile.encode(tensors(), ABOUT | changed)
+
+
+def without(name: str) -> bytes:
+    found = tensors()
+    del found[name]
+    return tensorfile.encode(found, ABOUT)
+
+
+def with_metadata_text(text: str) -> bytes:
+    return with_header(header() | {"__metadata__": {"roundledger": text}})
+
+
+def reordered() -> bytes:
+    names = [name for name in header() if name != "__metadata__"]
+    return with_header({"__metadata__": header()["__metadata__"]} | {name: header()[name] for name in reversed(names)})
+
+
+def metadata_last() -> bytes:
+    whole = header()
+    about = whole.pop("__metadata__")
+    return with_header(whole | {"__metadata__": about})
+
+
+def overlapping() -> bytes:
+    """Two tensors over the same bytes: `exponents` reads what `sent` reads."""
+    whole = header()
+    start = whole["sent"]["data_offsets"][0]
+    size = whole["exponents"]["shape"][0]
+    whole["exponents"]["data_offsets"] = [start, start + size]
+    return with_header(whole)
+
+
+def swapped() -> bytes:
+    """Data in another order than the canonical one: offsets that fit, tensors that are right."""
+    whole, body, data, position = header(), BLOB[HEADER:], b"", 0
+    for name in sorted((name for name in whole if name != "__metadata__"), reverse=True):
+        start, stop = whole[name]["data_offsets"]
+        data += body[start:stop]
+        whole[name]["data_offsets"] = [position, position + stop - start]
+        position += stop - start
+    return with_header(whole, data)
+
+
+def duplicated_tensor() -> bytes:
+    text = BLOB[8:HEADER].decode().rstrip()
+    sent = json.dumps(header()["sent"], separators=(",", ":"))
+    return with_header(text[:-1] + f',"sent":{sent}}}')
+
+
+def shifted_exponents(by: int) -> bytes:
+    exponents = tensors()["exponents"]
+    return with_tensors(exponents=(exponents.astype(np.int16) + by).clip(0, 255).astype(np.uint8))
+
+
+def loose_scale() -> bytes:
+    """The first block at twice the scale and half the elements: the same values when the elements are even."""
+    parts = tensors()
+    parts["elements"][: min(32, LAYOUT.layers[0].width)] //= 2
+    parts["exponents"][0] += 1
+    return with_tensors(**parts)
+
+
+def behind_the_mask() -> bytes:
+    sent = tensors()["sent"]
+    assert LAYOUT.channels % 8 != 0
+    sent[-1] |= 1
+    return with_tensors(sent=sent)
+
+
+CANONICAL_ABOUT = rfc8785.dumps(ABOUT).decode()
+HANDMADE: dict[str, Callable[[], bytes]] = {
+    "extra tensor": lambda: with_tensors(extra=np.zeros(1, np.uint8)),
+    "tensor missing": lambda: without("exponents"),
+    "tensor renamed": lambda: with_header(BLOB[8:HEADER].decode().rstrip().replace('"sent"', '"Sent"')),
+    "overlapping offsets": overlapping,
+    "other order of the data": swapped,
+    "reordered header": reordered,
+    "metadata last": metadata_last,
+    "whitespace in the header": lambda: with_header(json.dumps(header())),
+    "more padding": lambda: with_header(BLOB[8:HEADER].decode() + " " * 8),
+    "duplicated tensor": duplicated_tensor,
+    "duplicated key": lambda: with_metadata_text(CANONICAL_ABOUT[:-1] + f',"round":{ROUND}}}'),
+    "NaN in the metadata": lambda: with_metadata_text(CANONICAL_ABOUT.replace(f'"round":{ROUND}', '"round":NaN')),
+    "infinity in the metadata": lambda: with_metadata_text(
+        CANONICAL_ABOUT.replace(f'"round":{ROUND}', '"round":1e999')
+    ),
+    "NaN in the header": lambda: with_header(BLOB[8:HEADER].decode().rstrip()[:-1] + ',"x":NaN}'),
+    "deep nesting in the metadata": lambda: with_metadata_text('{"a":' * 20_000 + "1" + "}" * 20_000),
+    "deep nesting in the header": lambda: with_header("[" * 100_000 + "]" * 100_000),
+    "nesting that JSON readers bear": lambda: with_metadata_text('{"a":' * 150 + "1" + "}" * 150),
+    "huge number": lambda: with_metadata_text('{"round":' + "9" * 10_000 + "}"),
+    "lone surrogate": lambda: with_metadata_text(CANONICAL_ABOUT.replace(PARTICIPANT, "\\ud800")),
+    "metadata that is no object": lambda: with_metadata_text("[]"),
+    "metadata that is no JSON": lambda: with_metadata_text("{"),
+    "no metadata": lambda: with_header({name: value for name, value in header().items() if name != "__metadata__"}),
+    "second metadata key": lambda: with_header(
+        header() | {"__metadata__": header()["__metadata__"] | {"other": "text"}}
+    ),
+    "header longer than the file": lambda: len(BLOB).to_bytes(8, "little") + BLOB[8:],
+    "header of 2^64 - 1 bytes": lambda: b"\xff" * 8 + BLOB[8:],
+    "header above its limit": lambda: with_header(" " * (tensorfile.MAX_HEADER + 8)),
+    "no header": lambda: bytes(8),
+    "wrong dtype of elements": lambda: with_tensors(elements=tensors()["elements"].view(np.uint8)),
+    "wrong dtype of norms": lambda: with_tensors(norms=tensors()["norms"].view(np.int8)),
+    "dtype that numpy has not": lambda: with_header(BLOB[8:HEADER].decode().rstrip().replace('"I8"', '"F8_E4M3"')),
+    "unknown dtype": lambda: with_header(BLOB[8:HEADER].decode().rstrip().replace('"I8"', '"XX"')),
+    "elements of two axes": lambda: with_tensors(elements=tensors()["elements"].reshape(1, -1)),
+    "norms of another model": lambda: with_tensors(norms=tensors()["norms"][:-1]),
+    "mask of another model": lambda: with_tensors(sent=np.append(tensors()["sent"], np.uint8(0))),
+    "mask bits beyond the channels": behind_the_mask,
+    "one channel more in the mask": lambda: with_tensors(sent=tensors()["sent"] | np.array([255, 0], np.uint8)),
+    "elements missing": lambda: with_tensors(elements=tensors()["elements"][:-1]),
+    "exponents missing": lambda: with_tensors(exponents=tensors()["exponents"][:-1]),
+    "exponents too large": lambda: shifted_exponents(100),
+    "exponents too small": lambda: shifted_exponents(-60),
+    "scale that is not tight": loose_scale,
+    "element -128": lambda: with_tensors(elements=np.where(tensors()["elements"] == 127, -128, -128).astype(np.int8)),
+    "unknown format": lambda: with_about(format="roundledger-update/2"),
+    "unknown key": lambda: with_about(comment="hello"),
+    "participant is no text": lambda: with_about(participant=5),
+    "round is no number": lambda: with_about(round="7"),
+    "round is a truth value": lambda: with_about(round=True),
+    "base model is no digest": lambda: with_about(base_model="sha256:00"),
+    "base model is no text": lambda: with_about(base_model=None),
+}
+
+
+@pytest.mark.parametrize("name", HANDMADE)
+def test_handmade_blobs_are_refused_for_u2(name: str) -> None:
+    blob = HANDMADE[name]()
+    assert blob != BLOB
+    with pytest.raises(VerificationError) as caught:
+        update.decode(blob, LAYOUT, "test", 1 << 24)
+    assert caught.value.code == Code.U2
+
+
+def test_the_tools_of_these_tests_write_what_the_program_writes() -> None:
+    """Otherwise the handmade blobs could be refused for something else than what they are made for."""
+    assert with_header(header()) == BLOB
+    assert with_tensors() == BLOB and with_about() == BLOB
+    assert with_metadata_text(CANONICAL_ABOUT) == BLOB
+
+
+# ---------------------------------------------------- decodes, but is not what it should be
+
+
+def changed(**fields: Any) -> tuple[bytes, Metadata]:
+    """Another update with metadata that fit it, but for what is compared in the test."""
+    other = dataclasses.replace(SENT, **fields)
+    blob = update.encode(other)
+    return blob, dataclasses.replace(describe(other, blob), base_model=BASE)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"round": ROUND + 1}, {"participant": "0x" + "0B" * 20}, {"base_model": Digest.of(b"another base")}],
+    ids=["round", "participant", "base"],
+)
+def test_an_update_for_another_place_is_u2(fields: dict[str, Any]) -> None:
+    assert refused(*changed(**fields)) == Code.U2
+
+
+def test_wrong_digest_or_size_is_u1() -> None:
+    verify(BLOB, METADATA)
+    assert refused(BLOB, dataclasses.replace(METADATA, update_digest=Digest.of(b"another"))) == Code.U1
+    assert refused(BLOB, dataclasses.replace(METADATA, update_bytes=len(BLOB) + 1)) == Code.U1
+
+
+def test_wrong_root_or_number_of_channels_is_u3() -> None:
+    assert refused(BLOB, dataclasses.replace(METADATA, channel_root=Digest.of(b"another"))) == Code.U3
+    assert refused(BLOB, dataclasses.replace(METADATA, channels=LAYOUT.channels + 1)) == Code.U3
+
+
+def test_a_forged_norm_of_a_sent_channel_is_u4() -> None:
+    norms = list(SENT.table.squared_norms)
+    for channel in SENT.table.sent:
+        for forged in (norms[channel] - 1, norms[channel] + 1):
+            table = ChannelTable((*norms[:channel], forged, *norms[channel + 1 :]), SENT.table.sent)
+            assert refused(*changed(table=table)) == Code.U4
+
+
+def test_a_selection_that_the_rate_does_not_give_is_u5() -> None:
+    assert refused(BLOB, METADATA, rate="0.1") == Code.U5  # too many sent
+    assert refused(BLOB, METADATA, rate="1") == Code.U5  # too few
+    quiet = [channel for channel in range(LAYOUT.channels) if channel not in SENT.table.sent]
+    norms = list(SENT.table.squared_norms)
+    norms[quiet[0]] = 2**100  # not sent, and louder than all that was sent
+    assert refused(*changed(table=ChannelTable(tuple(norms), SENT.table.sent))) == Code.U5
+
+
+def test_wrong_threshold_or_count_is_u5() -> None:
+    for threshold in (0, METADATA.threshold - 1, METADATA.threshold + 1):
+        assert refused(BLOB, dataclasses.replace(METADATA, threshold=threshold)) == Code.U5
+    assert refused(BLOB, dataclasses.replace(METADATA, sent=METADATA.sent + 1)) == Code.U5
+
+
+def test_too_large_is_u2_before_and_after_reading() -> None:
+    verify_limits(dataclasses.replace(METADATA, update_bytes=LIMIT), PARTICIPANT, ROUND, rules())
+    with pytest.raises(VerificationError) as caught:
+        verify_limits(dataclasses.replace(METADATA, update_bytes=LIMIT + 1), PARTICIPANT, ROUND, rules())
+    assert caught.value.code == Code.U2
+    big = BLOB + bytes(LIMIT)
+    fitted = dataclasses.replace(METADATA, update_digest=Digest.of(big), update_bytes=len(big))
+    assert refused(big, fitted) == Code.U2
+    with pytest.raises(VerificationError, match="at most"):
+        update.decode(BLOB, LAYOUT, "test", len(BLOB) - 1)
+    update.decode(BLOB, LAYOUT, "test", len(BLOB))
+
+
+def test_exponents_are_e8m0_and_elements_sixty_fourths() -> None:
+    """The OCP Microscaling reading of the blob gives the same values."""
+    parts, dense = tensors(), SENT.dense(LAYOUT)
+    entry = scale = 0
+    for layer, matrix in zip(LAYOUT.layers, dense, strict=True):
+        for row in range(layer.channels):
+            if layer.first_channel + row not in SENT.table.sent:
+                continue
+            for start in range(0, layer.width, 32):
+                for column in range(start, min(start + 32, layer.width)):
+                    value = int(parts["elements"][entry]) / 64 * 2.0 ** (int(parts["exponents"][scale]) - 127)
+                    assert value == matrix[row, column]
+                    entry += 1
+                scale += 1
+    assert (entry, scale) == (len(parts["elements"]), len(parts["exponents"]))
+    assert parts["exponents"].min() >= EXPONENT_MIN + 133
