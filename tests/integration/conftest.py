@@ -11,9 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `import harness`: pytest's importlib mode leaves the path alone
 
-from harness import Done, Federation, Nodes, command, found_federation  # noqa: E402
+from harness import Done, Federation, Nodes, command, found_federation
 
-from chain.devnet import Devnet  # noqa: E402
+from chain.devnet import Devnet
 
 ROUNDS = 3
 MAKE = Callable[..., Federation]
@@ -21,7 +21,7 @@ MAKE = Callable[..., Federation]
 
 @pytest.fixture
 def federation(tmp_path: Path, devnet: Devnet) -> MAKE:
-    """`federation(participants=3, rounds=3, enrolled=None, commit_window=60, ...)`: a new one on this worker's chain."""
+    """`federation(participants=3, rounds=3, enrolled=None, commit_window=60, ...)`, on this worker's chain."""
     numbers = itertools.count(1)
 
     def make(

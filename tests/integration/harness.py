@@ -106,7 +106,7 @@ def invoke(*arguments: object) -> Done:
 
 
 def processes_with(marker: str) -> list[str]:
-    """Command lines of the processes that have `marker` in their environment: whatever a command started, and theirs."""
+    """Command lines of the processes with `marker` in their environment: whatever a command started, directly or not."""
     left = []
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError):

@@ -1,0 +1,242 @@
+"""Aggregation against exact rational arithmetic, entry by entry; the same bits in any order, with any number of threads."""
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chain.protocol.digest import Digest
+from chain.protocol.round import Round
+from chain.protocol.rules import Rules
+from fl_node import update
+from fl_node.aggregate import aggregate, participant_weights
+from fl_node.gather import accepted_updates, gather, verdicts_of
+from fl_node.gradient import Layout
+from fl_node.quantise import ELEMENT_MAX, EXPONENT_MAX, Quantised, blocks
+from fl_node.store import BlobStore
+from fl_node.update import LayerUpdate
+from fl_node.verify import VerifiedUpdate
+from fl_node.weights import model_digest
+
+Tensors = dict[str, np.ndarray[Any, Any]]
+
+SHAPES: dict[str, tuple[int, ...]] = {"a.weight": (3, 34), "a.bias": (3,), "b.weight": (2, 2, 2), "c": ()}
+BASE = Digest.of(b"base")
+MODES = [(weighting, weights) for weighting in ("all", "senders") for weights in ("records", "equal")]
+
+
+def rules(rate: str = "0.5", weighting: str = "all", weights: str = "records") -> Rules:
+    document = {
+        "format": "roundledger-federation/1",
+        "name": "aggregation",
+        "model": {"factory": "mlp"},
+        "data": {"classes": ["a", "b"], "features": ["x"]},
+        "training": {"rounds": 3},
+        "selection": {"upload_rate": Decimal(rate), "weighting": weighting, "weights": weights},
+    }
+    return Rules.parse(document, "test")
+
+
+def model(seed: int) -> Tensors:
+    random = np.random.default_rng(seed)
+    return {name: random.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+
+
+def address(number: int) -> str:
+    return f"0x{number:040x}"
+
+
+def verified(layout: Layout, seed: int, number: int, records: int, rate: str = "0.5") -> VerifiedUpdate:
+    random = np.random.default_rng([seed, number])
+    gradient = [
+        (random.normal(size=(layer.channels, layer.width)) * 2.0 ** int(random.integers(-25, 4))).astype(np.float32)
+        for layer in layout.layers
+    ]
+    made = update.make_update(gradient, layout, rules(rate).selection, address(number), 1, BASE)
+    return VerifiedUpdate(address(number), records, made.layers)
+
+
+def naive_weights(updates: Sequence[VerifiedUpdate], weights: str) -> list[int]:
+    """As documented: shares of 2**16 by the number of records (or equal ones), rounded down but at least 1."""
+    counts = [max(1, item.records) if weights == "records" else 1 for item in updates]
+    return [max(1, math.floor(Fraction(count, sum(counts)) * 65536)) for count in counts]
+
+
+def naive_aggregate(base: Tensors, updates: Sequence[VerifiedUpdate], weighting: str, weights: str) -> list[Any]:
+    """One entry after the other, in rational numbers."""
+    layout, shares = Layout.of(base), naive_weights(updates, weights)
+    matrices = layout.matrices(base)
+    for index, (layer, matrix) in enumerate(zip(layout.layers, matrices, strict=True)):
+        for channel in range(layer.channels):
+            sent: list[tuple[int, list[Fraction]]] = []
+            for share, item in zip(shares, updates, strict=True):
+                rows = item.layers[index].channels.tolist()
+                if channel in rows:
+                    values = item.layers[index].values.values()[rows.index(channel)].tolist()
+                    sent.append((share, [Fraction(value) for value in values]))
+            divisor = sum(share for share, _ in sent) if weighting == "senders" else sum(shares)
+            for column in range(layer.width):
+                total = sum((share * values[column] for share, values in sent), Fraction(0))
+                # Python rounds a Fraction half to even.
+                units = round(total / divisor * 2**30) if sent else 0
+                if units:
+                    moved = float(matrix[channel, column]) + units / 2**30
+                    matrix[channel, column] = np.float32(moved)
+    return matrices
+
+
+def assert_bits(found: Tensors, layout: Layout, expected: list[Any]) -> None:
+    for name, tensor in layout.tensors(expected).items():
+        assert found[name].dtype == np.float32 and found[name].shape == tensor.shape
+        assert found[name].tobytes() == tensor.tobytes()
+
+
+RECORDS = st.lists(st.one_of(st.integers(0, 5), st.integers(0, 2**64 - 1)), min_size=1, max_size=5)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32), RECORDS, st.sampled_from(MODES), st.sampled_from(["1", "0.5", "0.2"]))
+def test_it_is_the_naive_aggregate_in_any_order(
+    seed: int, records: list[int], mode: tuple[str, str], rate: str
+) -> None:
+    base = model(seed)
+    layout = Layout.of(base)
+    updates = [verified(layout, seed, number, count, rate) for number, count in enumerate(records, start=1)]
+    selection = rules(rate, *mode).selection
+    assert participant_weights(updates, selection) == naive_weights(updates, mode[1])
+    found = aggregate(base, updates, selection)
+    assert_bits(found, layout, naive_aggregate(base, updates, *mode))
+    for other in (updates[::-1], updates[1:] + updates[:1]):
+        assert model_digest(aggregate(base, other, selection)) == model_digest(found)
+
+
+def whole_units(layout: Layout, number: int, element: int) -> VerifiedUpdate:
+    """Every entry is `element` units of 2**-30."""
+    layers = []
+    for layer in layout.layers:
+        elements = np.full((layer.channels, layer.width), element, np.int8)
+        exponents = np.full((layer.channels, blocks(layer.width)), -30, np.int8)
+        layers.append(LayerUpdate(np.arange(layer.channels), Quantised(elements, exponents)))
+    return VerifiedUpdate(address(number), 1, tuple(layers))
+
+
+@pytest.mark.parametrize(
+    ("elements", "mean"), [((1, 0), 0), ((3, 0), 2), ((5, 0), 2), ((-1, 0), 0), ((-3, 0), -2), ((2, 1, 1), 1)]
+)
+def test_halves_go_to_the_even_unit(elements: tuple[int, ...], mean: int) -> None:
+    base = {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}
+    updates = [whole_units(Layout.of(base), number, element) for number, element in enumerate(elements, start=1)]
+    for tensor in aggregate(base, updates, rules().selection).values():
+        assert (tensor == np.float32(mean * 2.0**-30)).all()
+
+
+@given(st.integers(0, 2**32), st.sampled_from(MODES))
+def test_a_channel_nobody_sent_keeps_its_exact_bits(seed: int, mode: tuple[str, str]) -> None:
+    base = model(seed)
+    base["a.weight"][1, :4] = [-0.0, np.finfo(np.float32).smallest_subnormal, np.finfo(np.float32).max, -1e-38]
+    layout = Layout.of(base)
+    updates = [verified(layout, seed, number, 3, rate="0.2") for number in (1, 2)]
+    after = layout.matrices(aggregate(base, updates, rules("0.2", *mode).selection))
+    for index, (layer, before) in enumerate(zip(layout.layers, layout.matrices(base), strict=True)):
+        moved = {int(channel) for item in updates for channel in item.layers[index].channels}
+        for channel in set(range(layer.channels)) - moved:
+            assert after[index][channel].tobytes() == before[channel].tobytes()
+
+
+def test_without_updates_the_model_stays() -> None:
+    base = model(1)
+    for mode in MODES:
+        assert model_digest(aggregate(base, [], rules("1", *mode).selection)) == model_digest(base)
+
+
+def test_a_lone_sender_among_silent_ones() -> None:
+    """`all`: the silent ones count as zero; `senders`: they do not count."""
+    base = {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}
+    layout = Layout.of(base)
+    silent = tuple(LayerUpdate(part.channels[:0], part.values.rows([])) for part in whole_units(layout, 1, 1).layers)
+    updates = [whole_units(layout, 1, 100), *(VerifiedUpdate(address(n), 1, silent) for n in (2, 3, 4))]
+    for weighting, expected in (("all", 25), ("senders", 100)):
+        for tensor in aggregate(base, updates, rules("1", weighting).selection).values():
+            assert (tensor == np.float32(expected * 2.0**-30)).all()
+
+
+@pytest.mark.parametrize("mode", MODES, ids="-".join)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_worst_case_does_not_overflow(mode: tuple[str, str], sign: int) -> None:
+    """Many participants, all at the largest value there is, with record counts as skewed as a ledger can hold."""
+    base = {"w": np.zeros((1, 2), np.float32)}
+    values = Quantised(np.full((1, 2), sign * ELEMENT_MAX, np.int8), np.full((1, 1), EXPONENT_MAX, np.int8))
+    largest = (LayerUpdate(np.array([0]), values),)
+    records = [2**64 - 1] * 3 + [0] * 20_000 + [1] * 20_000
+    updates = [VerifiedUpdate(address(number), count, largest) for number, count in enumerate(records, start=1)]
+    after = aggregate(base, updates, rules("1", *mode).selection)
+    assert (after["w"] == sign * 508).all()
+
+
+# ------------------------------------------------------------------- threads, processes
+
+
+def revealed_round(folder: Path, layout: Layout, chosen: Rules, participants: int) -> tuple[BlobStore, Round]:
+    """A round of which every update is in the store; the third one is damaged, the fourth one missing."""
+    store = BlobStore(folder)
+    roster = {address(number): number for number in range(1, participants + 1)}
+    round_ = Round(1, BASE, roster, deadline=0, opened=0, opened_block=0)
+    for who, number in roster.items():
+        random = np.random.default_rng(number)
+        gradient = [random.normal(size=(layer.channels, layer.width)).astype(np.float32) for layer in layout.layers]
+        made = update.make_update(gradient, layout, chosen.selection, who, 1 + (number == 3), BASE)
+        blob = update.encode(made)
+        if number != 4:
+            store.put(blob)
+        round_.reveals[who] = update.describe(made, blob, BASE, BASE, 10 * number, bytes(32))
+    return store, round_
+
+
+def test_one_thread_and_four_give_the_same(tmp_path: Path) -> None:
+    base, chosen = model(5), rules()
+    layout = Layout.of(base)
+    store, round_ = revealed_round(tmp_path, layout, chosen, participants=9)
+    outcomes = []
+    for threads in (1, 4):
+        results = gather(store, round_, layout, chosen, threads)
+        assert list(results) == list(round_.roster)
+        after = aggregate(base, accepted_updates(results), chosen.selection)
+        outcomes.append((verdicts_of(results, round_), model_digest(after)))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][0] == bytes([1, 1, 3, 2, 1, 1, 1, 1, 1])  # U2 and U1, the others accepted
+
+
+PROGRAM = """
+import sys; sys.path.insert(0, sys.argv[1])
+import test_aggregate as t
+base = t.model(5); layout = t.Layout.of(base)
+updates = [t.verified(layout, 5, number, 7 * number) for number in (1, 2, 3)]
+print(t.model_digest(t.aggregate(base, updates, t.rules().selection)))
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", "4"])
+def test_the_threads_of_numpy_make_no_difference(threads: str) -> None:
+    base = model(5)
+    updates = [verified(Layout.of(base), 5, number, 7 * number) for number in (1, 2, 3)]
+    variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    # The oldest code paths of numpy as well: what the newer instruction sets of this machine compute must not matter.
+    environment = os.environ | dict.fromkeys(variables, threads) | {"NPY_DISABLE_CPU_FEATURES": OPTIONAL_FEATURES}
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(Path(__file__).parent)]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+    assert found == str(model_digest(aggregate(base, updates, rules().selection)))
+
+
+OPTIONAL_FEATURES = " ".join(
+    name for name in ("AVX2", "FMA3", "F16C", "AVX512F") if np._core._multiarray_umath.__cpu_features__.get(name)
+)
