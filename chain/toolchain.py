@@ -12,8 +12,7 @@ MODULES = LOCAL / "node_modules"
 
 def tool(name: str) -> Path:
     """The executable `name` (anvil, forge, ganache, node). Raises ConfigError saying how to get it."""
-    # npm's launcher for the foundry tools is a Node script around this binary: call it directly, so that signals
-    # arrive.
+    # The platform's own package, not npm's launcher, which is a Node script around it: signals must arrive.
     pinned = [*MODULES.glob(f"@foundry-rs/{name}-*/bin/{name}"), MODULES / ".bin" / name]
     for path in pinned:
         if path.exists():

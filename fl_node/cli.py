@@ -335,6 +335,7 @@ def demo(
     """Everything once, for real: devnet, ledger, four nodes, ten rounds, classification, audit."""
     from fl_node.demo import run_demo
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything it started is stopped
     raise typer.Exit(run_demo(dataset, directory, rounds, participants, seed, out))
 
 
@@ -377,8 +378,11 @@ def own_data_root(config: Path) -> "tuple[str, DataRoot]":
     from fl_node.dataroot import RecordSecret, data_root
 
     node = NodeConfig.load(config)
+    secret = node.state / "secret"
+    if not secret.exists():  # a new one would give another root, and a false accusation
+        raise ConfigError(secret, "no such record secret", "D1 needs the one that the node trained with")
     records = load_records(node.data, load_rules(node.federation).data)
-    return keys.address_of(node.keystore), data_root(records, RecordSecret.load(node.state / "secret"))
+    return keys.address_of(node.keystore), data_root(records, RecordSecret.load(secret))
 
 
 def error_json(error: RoundledgerError) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def invoke(*arguments: object) -> Done:
 
 
 def processes_with(marker: str) -> list[str]:
-    """Command lines of the processes with `marker` in their environment: whatever a command started, directly or not."""
+    """Command lines of the processes with `marker` in their environment: all that a command started, directly or not."""
     left = []
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError):

@@ -23,7 +23,7 @@ from chain.protocol import events
 from chain.protocol.digest import Digest
 from chain.protocol.history import History
 from chain.reader import LedgerReader
-from chain.rpc import Rpc, RpcError
+from chain.rpc import RpcError
 from fl_node.ledger import Ledger
 
 pytestmark = pytest.mark.xdist_group("finished")
@@ -289,7 +289,7 @@ def test_record_changed_is_not_trusted(evidence: Evidence, name: str) -> None:
     evidence.edit_record(**{name: value[:-1] + ("0" if value[-1] != "0" else "1")})
     done = evidence.audit()
     assert (done.code, done.json["verdict"], bad(done)) == (5, "untrusted", [("L1", None, None)])
-    assert name.split("_")[0] in done.json["findings"][-1]["message"]
+    assert name.split("_", maxsplit=1)[0] in done.json["findings"][-1]["message"]
 
 
 def test_record_of_an_address_without_code_is_a_usage_error(evidence: Evidence) -> None:
