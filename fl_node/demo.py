@@ -76,18 +76,22 @@ class Demo:
 
     def follow(self, fleet: Fleet, participants: int) -> None:
         """Shows what the nodes report until all are done. Raises DemoFailed when one ends badly."""
+        newest = 0
         with self.console.status("starting the nodes") as status:
             for event in fleet.events():
                 if event.kind == "exit" and event.values["code"]:
-                    raise DemoFailed(
-                        f"{event.node} ended with code {event.values['code']}:\n{fleet.last_words(event.node)}"
-                    )
-                if event.round:
-                    self._count(event)
-                    numbers = self.rounds[event.round]
-                    if event.kind in PHASES:
-                        done = f"{numbers.actions[event.kind]}/{participants}"
-                        status.update(f"round {event.round}: {PHASES[event.kind]} {done}")
+                    code, words = event.values["code"], fleet.last_words(event.node)
+                    raise DemoFailed(f"{event.node} ended with code {code}:\n{words}")
+                if not event.round:
+                    continue
+                if event.round > newest:
+                    self._announce(newest)  # only now all of its transactions are counted
+                    newest = event.round
+                self._count(event)
+                if event.kind in PHASES:
+                    done = f"{self.rounds[event.round].actions[event.kind]}/{participants}"
+                    status.update(f"round {event.round}: {PHASES[event.kind]} {done}")
+        self._announce(newest)
 
     def _count(self, event: NodeEvent) -> None:
         numbers = self.rounds.setdefault(event.round, RoundNumbers())
@@ -99,14 +103,19 @@ class Demo:
             numbers.seconds = time.monotonic() - numbers.started
             numbers.accepted = event.values["accepted"]
             numbers.accuracy = self._accuracy(Digest.parse(event.values["model"]))
-            self.console.print(
-                f"round {event.round:2}/{self.rules.training.rounds}  [green]finalized[/]  "
-                f"accuracy {numbers.accuracy:.4f}  updates {numbers.accepted}  "
-                f"upload {numbers.upload:,} B  gas {numbers.gas:,}  {numbers.seconds:.1f} s",
-                highlight=False,
-            )
-        if event.kind == "aborted" and numbers.actions["aborted"] == 1:
-            self.console.print(f"round {event.round:2}  [yellow]aborted[/]: {event.values['reason']}")
+
+    def _announce(self, number: int) -> None:
+        """One line for a round that is over."""
+        if number not in self.rounds:
+            return
+        numbers = self.rounds[number]
+        figures = (
+            f"accuracy {numbers.accuracy:.4f}  {numbers.accepted} updates  {numbers.upload:,} B up"
+            if numbers.actions["finalized"]
+            else "[yellow]aborted[/]"
+        )
+        gas = f"{numbers.gas:,} gas  {numbers.seconds:.1f} s"
+        self.console.print(f"round {number:2}/{self.rules.training.rounds}  {figures}  {gas}", highlight=False)
 
     def _accuracy(self, model: Digest) -> float:
         metrics = self.classify(model).metrics
@@ -164,7 +173,10 @@ def run_demo(dataset: str, folder: Path, rounds: int | None, participants: int, 
         finish(demo, devnet)
         devnet.save_state(folder / STATE)
         console.print(demo.table())
-        console.print(f"everything is in {folder}; the chain again: roundledger devnet up --state {folder / STATE}")
+        console.print(
+            f"everything is in {folder}; its chain again: `roundledger devnet up --state {folder / STATE}`",
+            soft_wrap=True,
+        )
         return audit(folder, devnet.url)
 
 
