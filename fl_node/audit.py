@@ -242,6 +242,9 @@ def _update_findings(round_: Round, participant: str, result: Result, verdict: i
         yield passed(Code.U3, f"channel table {metadata.channel_root}")
         yield passed(Code.U4, f"norms of {metadata.sent} sent channels recomputed")
         yield passed(Code.U5, f"{metadata.sent} channels selected, threshold {as_float(metadata.threshold):.6g}")
+        if verdict == verdicts.EXCLUDED[Code.U1]:
+            message = "excluded: the quorum could not get the blob then, though it is here now"
+            yield Finding(Status.NOTE, Code.U1, message, number, participant)
     elif verdict != verdicts.ACCEPTED:
         yield Finding(Status.NOTE, result.code, f"excluded: {result.detail}", number, participant)
     elif isinstance(result, Unavailable):

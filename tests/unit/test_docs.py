@@ -1,0 +1,41 @@
+"""The documents name what the program has: every configuration key, every command."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+from pydantic import BaseModel
+
+from chain.protocol.rules import Rules
+from fl_node.cli import app
+from fl_node.config import NodeConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = re.compile(r"^\$ roundledger ([a-z]+(?: [a-z]+)?)", re.MULTILINE)
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    found = []
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found += keys(inner, f"{prefix}{name}.")
+        else:
+            found.append(prefix + name)
+    return found
+
+
+@pytest.mark.parametrize("key", keys(Rules) + keys(NodeConfig))
+def test_every_configuration_key_is_documented(key: str) -> None:
+    assert f"`{key}`" in (ROOT / "docs" / "configuration.md").read_text()
+
+
+def test_the_readme_calls_commands_that_exist() -> None:
+    root = typer.main.get_command(app)
+    called = COMMANDS.findall((ROOT / "README.md").read_text())
+    assert len(called) >= 6
+    for words in called:
+        first, *rest = words.split()
+        command = root.commands[first]
+        assert not hasattr(command, "commands") or rest[0] in command.commands, words
