@@ -11,6 +11,7 @@ from web3.exceptions import ContractLogicError, TimeExhausted, Web3Exception, We
 
 from chain.errors import UnknownRevert, from_revert
 from chain.protocol.errors import Code, ConfigError, Unavailable
+from chain.rpc import Rpc
 
 TIMEOUT = 60.0  # seconds for a transaction to be mined
 _GAS_SHARE, _GAS_EXTRA = 1.25, 40_000  # between estimate and mining the call may turn out to be the last of its phase
@@ -29,7 +30,10 @@ class Sender:
 
     def __init__(self, url: str, account: LocalAccount, timeout: float = TIMEOUT) -> None:
         self.account, self.timeout = account, timeout
-        self.web3 = Web3(HTTPProvider(url, request_kwargs={"timeout": timeout}))
+        self._server = Rpc(url).name  # for messages: the rest of a URL may hold a key
+        session = requests.Session()
+        session.trust_env = False  # as in `chain.rpc`: no proxy and no password from the environment
+        self.web3 = Web3(HTTPProvider(url, request_kwargs={"timeout": timeout}, session=session))
         self._lock = threading.Lock()
         self._nonce: int | None = None
 
@@ -51,8 +55,10 @@ class Sender:
             raise self._refused(error) from None
         except TimeExhausted as error:
             raise Unavailable(Code.L1, "transaction", error) from None
-        except (requests.RequestException, Web3Exception) as error:
-            raise Unavailable(Code.L1, "RPC server", error) from None
+        except requests.RequestException as error:
+            raise Unavailable(Code.L1, self._server, _connection(error)) from None
+        except Web3Exception as error:
+            raise Unavailable(Code.L1, self._server, error) from None
 
     def _send(self, call: Any) -> Receipt:
         estimate = call.estimate_gas({"from": self.address})
@@ -78,19 +84,24 @@ class Sender:
         text = str(error)
         if "insufficient funds" in text.lower():
             return ConfigError(self.address, "not enough funds for the transaction", "send it some of the chain's coin")
-        data = _revert_data(error.rpc_response)
-        return from_revert(data, text) if data else Unavailable(Code.L1, "RPC server", text)
+        response: Any = error.rpc_response or {}
+        data = _revert_data(response.get("error", {}).get("data"))
+        return from_revert(data, text) if data else Unavailable(Code.L1, self._server, text)
 
 
 def _revert(error: ContractLogicError) -> Exception:
-    data = error.data
-    raw = bytes.fromhex(data[2:]) if isinstance(data, str) and data.startswith("0x") else b""
-    return from_revert(raw, error.message or str(error))
+    return from_revert(_revert_data(error.data), error.message or str(error))
 
 
-def _revert_data(response: Any) -> bytes:
+def _revert_data(data: Any) -> bytes:
     """Where servers put the data of a revert: error.data itself (Anvil, geth), or error.data.result (Ganache)."""
-    data = (response or {}).get("error", {}).get("data")
     if isinstance(data, dict):
         data = data.get("result")
     return bytes.fromhex(data[2:]) if isinstance(data, str) and data.startswith("0x") else b""
+
+
+def _connection(error: requests.RequestException) -> str:
+    """Only status or class: the text of these errors holds the path of the URL."""
+    if error.response is not None:
+        return f"HTTP status {error.response.status_code}"
+    return f"the connection failed ({type(error).__name__})"

@@ -11,8 +11,6 @@ from chain.files import read_toml
 from chain.protocol.errors import ConfigError
 from chain.protocol.rules import Name, Table, explain
 
-FORMAT = "roundledger-node/1"
-
 
 class NodeConfig(Table):
     """One node. `data` is a file or a built-in set, `blobs` a folder or an object store's URL, `poll` in seconds."""

@@ -17,7 +17,6 @@ BLOCK = 32
 ELEMENT_MAX = 127  # symmetric: -128 is not used
 EXPONENT_MIN = -30
 EXPONENT_MAX = 2
-LIMIT = ELEMENT_MAX * 2.0**EXPONENT_MAX  # the largest magnitude there is: 508
 _ELEMENT_BITS = 7
 
 Elements = np.ndarray[Any, np.dtype[np.int8]]
@@ -52,7 +51,7 @@ def blocks(width: int) -> int:
 
 
 def quantise(matrix: Matrix) -> Quantised:
-    """Rounds float32 `[rows, width]`, magnitudes below 512, to the nearest element (ties to even) of its block's scale.
+    """Rounds float32 `[rows, width]` to the nearest element (ties to even) of its block's scale; saturates at 508.
 
     A block's exponent is that of its largest magnitude less six, so the largest element has seven bits. Nothing is
     lost: the difference to `values()` is exact in float32 and stays in the residual.
@@ -63,13 +62,7 @@ def quantise(matrix: Matrix) -> Quantised:
     exponents = np.where(largest > 0, exponent - _ELEMENT_BITS, EXPONENT_MIN).clip(EXPONENT_MIN, EXPONENT_MAX)
     scaled = np.rint(np.ldexp(matrix, -_per_entry(exponents, width)))
     elements = scaled.clip(-ELEMENT_MAX, ELEMENT_MAX).astype(np.int8)
-    return canonical(Quantised(elements.reshape(rows, width), exponents.astype(np.int8)))
-
-
-def canonical(quantised: Quantised) -> Quantised:
-    """A block that rounded to nothing gets the smallest exponent: equal values have equal bytes."""
-    empty = _in_blocks(quantised.elements).any(axis=2) == 0
-    return Quantised(quantised.elements, np.where(empty, np.int8(EXPONENT_MIN), quantised.exponents))
+    return Quantised(elements, exponents.astype(np.int8))
 
 
 def is_canonical(quantised: Quantised) -> bool:
@@ -93,9 +86,9 @@ def squared_norms(quantised: Quantised) -> list[int]:
     limb, rest = np.divmod(shifts, 32)
     shifted = sums << rest
     low, high = shifted & 0xFFFFFFFF, shifted >> 32
-    limbs = [np.where(limb == i, low, 0) + np.where(limb == i - 1, high, 0) for i in range(4)]
+    limbs = [np.where(limb == i, low, 0) + np.where(limb == i - 1, high, 0) for i in range(3)]
     totals = [part.sum(axis=1).tolist() for part in limbs]
-    return [a + (b << 32) + (c << 64) + (d << 96) for a, b, c, d in zip(*totals, strict=True)]
+    return [a + (b << 32) + (c << 64) for a, b, c in zip(*totals, strict=True)]
 
 
 def _in_blocks(matrix: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

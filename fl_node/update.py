@@ -21,7 +21,7 @@ from chain.protocol.seal import Metadata
 from fl_node import tensorfile
 from fl_node.channels import NORM_BYTES, ChannelTable, channel_norms, select
 from fl_node.gradient import Layer, Layout, Matrix
-from fl_node.quantise import EXPONENT_MIN, Quantised, blocks, is_canonical, quantise
+from fl_node.quantise import Quantised, blocks, is_canonical, quantise
 from fl_node.tensorfile import Tensors
 
 FORMAT = "roundledger-update/1"
@@ -170,8 +170,6 @@ def _layers(
     _require(elements.shape == (entries,), subject, f"{entries} elements", elements.shape)
     _require(exponents.shape == (scales,), subject, f"{scales} exponents", exponents.shape)
     unbiased = exponents.astype(np.int16) - _BIAS
-    low = int(unbiased.min(initial=EXPONENT_MIN))
-    _require(low >= EXPONENT_MIN, subject, f"exponents from {EXPONENT_MIN}", low)
     parts, entry, scale = [], 0, 0
     for row, layer in zip(rows, layout.layers, strict=True):
         next_entry, next_scale = entry + len(row) * layer.width, scale + len(row) * blocks(layer.width)

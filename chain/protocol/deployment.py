@@ -32,7 +32,7 @@ class Deployment(BaseModel):
     record.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     format: Literal["roundledger-deployment/1"] = "roundledger-deployment/1"
     chain_id: Annotated[int, Field(ge=1)]

@@ -55,8 +55,8 @@ class VerificationError(RoundledgerError):
 
     def __init__(self, code: Code, subject: str, expected: object, actual: object) -> None:
         self.code, self.subject = code, subject
-        self.expected, self.actual = str(expected), str(actual)
-        self.detail = f"{subject}: expected {expected}, found {actual}"
+        self.expected, self.actual = _printable(expected), _printable(actual)
+        self.detail = f"{subject}: expected {self.expected}, found {self.actual}"
         super().__init__(f"{code} {self.detail}")
 
 
@@ -81,3 +81,10 @@ class Pending(RoundledgerError):
     """What was asked for is not final yet."""
 
     exit_code = 4
+
+
+def _printable(value: object, limit: int = 400) -> str:
+    """Evidence may hold anything a stranger wrote: not endless, and no control characters for our terminal."""
+    text = str(value)
+    clipped = text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
+    return "".join(letter if letter.isprintable() else " " for letter in clipped)

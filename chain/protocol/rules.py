@@ -25,8 +25,6 @@ from pydantic import (
 from chain.protocol.digest import Digest
 from chain.protocol.errors import ConfigError
 
-FORMAT = "roundledger-federation/1"
-
 
 def _number(value: Any, info: ValidationInfo) -> Any:
     """Text and truth values are not taken for numbers; the canonical form alone writes decimals as text."""
@@ -49,7 +47,10 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    plain = float(value) if isinstance(value, Decimal) else value
+    if isinstance(value, Decimal):
+        # 64.0 and 64 are one number in canonical JSON, so they must be one value for the factory, too.
+        value = int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
+    plain = value
     if isinstance(plain, float):
         kept = isfinite(plain)
     else:

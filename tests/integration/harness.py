@@ -47,7 +47,7 @@ from fl_node.store import BlobStore
 
 ETHER = 10**18
 PASSWORD = "a password for tests"
-PATIENCE = 90.0  # seconds that anything may take on a loaded machine with two cores
+PATIENCE = 30.0  # seconds that anything may take on a loaded machine with two cores
 
 
 def wait_for(what: Callable[[], Any], limit: float = PATIENCE) -> Any:

@@ -219,7 +219,9 @@ def test_phases_close_late_with_whoever_came(ledger: Ledger) -> None:
     ledger.net.increase_time(WINDOW)
     first.advance(1)
     assert ledger.history.rounds[0].phase is Phase.REVEAL
-    ledger.reveal_seats = None  # type: ignore[attr-defined]
+    first.reveal(1, first.address, ledger.metadata(0))
+    second.reveal(1, second.address, ledger.metadata(1))
+    assert ledger.history.rounds[0].phase is Phase.ATTEST
 
 
 def test_receipt_says_block_and_gas(ledger: Ledger) -> None:
@@ -275,7 +277,7 @@ def test_errors_of_a_round(either: Ledger) -> None:
 
     with pytest.raises(errors.WindowOpen) as early:
         second.advance(1)
-    assert early.value.deadline == deadline > early.value.time > deadline - WINDOW
+    assert early.value.deadline == deadline > early.value.time >= deadline - WINDOW
     raised(errors.WrongRound(1, 7), lambda: second.advance(7))
     raised(errors.ZeroDigest(), lambda: first.commit(1, bytes(32)))
     raised(errors.OwnableUnauthorizedAccount(first.address), lambda: first.enrol(first.address))
@@ -405,6 +407,21 @@ def test_account_that_cannot_pay_is_a_usage_error(either: Ledger, wei: int) -> N
     either.net.fund(poor.address, ETHER)
     client.open(1)
     assert either.history.rounds[0].number == 1
+
+
+def test_transaction_that_is_not_mined_is_unavailable_and_the_next_one_works(ledger: Ledger) -> None:
+    account_: LocalAccount = ledger.owner._sender.account
+    sender, views = Sender(ledger.net.url, account_, timeout=0.5), ledger.contract.functions
+    addresses = [client.address for client in ledger.clients]
+    ledger.net.rpc.call("evm_setAutomine", False)
+    try:
+        with pytest.raises(Unavailable, match="transaction"):
+            sender.send(views.enrol(addresses[0]))
+    finally:
+        ledger.net.rpc.call("evm_setAutomine", True)
+    ledger.net.rpc.call("evm_mine")
+    sender.send(views.enrol(addresses[1]))
+    assert set(ledger.history.members) == set(addresses[:2])
 
 
 def test_server_down_is_unavailable(ledger: Ledger) -> None:

@@ -427,6 +427,12 @@ def test_nothing_comes_before_the_creation() -> None:
         assert caught.value.code == Code.L3
 
 
+def test_there_are_no_rules_before_the_creation() -> None:
+    with pytest.raises(VerificationError) as caught:
+        _ = History().rules
+    assert caught.value.code == Code.L3
+
+
 def test_another_ledger_format_is_refused() -> None:
     history = replay(World(0).events[:1])
     with pytest.raises(VerificationError, match="ledger format 1"):

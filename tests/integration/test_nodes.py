@@ -1,0 +1,414 @@
+"""Nodes as separate processes on a real chain: killed, late, alone among liars, stopped.
+
+Where the order of things must be certain, the other participants are sessions in this process: the node's own steps,
+taken one by one by the test. The windows of such a federation are long, and close early when all have acted.
+"""
+
+import json
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from conftest import MAKE
+from harness import Federation, Nodes, command, wait_for
+
+from chain.devnet import Devnet
+from chain.protocol import verdicts
+from chain.protocol.digest import Digest
+from chain.protocol.errors import Code
+from chain.protocol.round import Phase, Round
+from chain.protocol.seal import Metadata, seal
+from fl_node import rounds, update
+from fl_node.audit import Status
+from fl_node.channels import ChannelTable
+from fl_node.gradient import Layout, gradient_matrices
+from fl_node.model import load_tensors, to_tensors
+from fl_node.quantise import quantise
+from fl_node.session import Session
+from fl_node.train import train, training_seed
+from fl_node.update import LayerUpdate, Update
+
+LONG = {"commit_window": 120, "reveal_window": 120, "attest_window": 120}
+
+
+def begin(session: Session, number: int) -> None:
+    session.client.open(number)
+
+
+def take_part(sessions: Sequence[Session], number: int, *, until: Phase = Phase.FINALIZED) -> None:
+    """Takes `sessions` through round `number`, step by step; others must act for phases to close early."""
+    for session in sessions:
+        session.load_model(session.round(number).base_model)
+        rounds.commit(session, number)
+    if until is Phase.COMMIT:
+        return
+    reach(sessions[0], number, Phase.REVEAL)
+    for session in sessions:
+        rounds.reveal(session, number)
+    if until is Phase.REVEAL:
+        return
+    attest_and_update(sessions, number)
+
+
+def attest_and_update(sessions: Sequence[Session], number: int) -> None:
+    reach(sessions[0], number, Phase.ATTEST, Phase.FINALIZED)
+    results = [rounds.gather_updates(session, number) for session in sessions]
+    for session, result in zip(sessions, results, strict=True):
+        rounds.attest(session, number, result)
+    reach(sessions[0], number, Phase.FINALIZED)
+    for session, result in zip(sessions, results, strict=True):
+        rounds.update_model(session, session.round(number), result)
+        rounds.settle(session, session.round(number))
+
+
+def reach(session: Session, number: int, *phases: Phase) -> Round:
+    found: Round = wait_for(lambda: (r := session.round(number)).phase in phases and r)
+    return found
+
+
+def accepted(round_: Round, address: str) -> bool:
+    assert round_.outcome is not None
+    return verdicts.decode(round_.outcome[1]).get(round_.roster[address]) == verdicts.ACCEPTED
+
+
+def assert_audit_passes(made: Federation) -> list[tuple[Code, int, str | None]]:
+    """(code, round, participant) of what the audit notes beside."""
+    code, findings = made.audit()
+    assert code == 0, [finding for finding in findings if finding.status is not Status.PASS]
+    return [(f.code, f.round, f.participant) for f in findings if f.status is Status.NOTE]
+
+
+# -------------------------------------------------------------- killed, late
+
+
+def test_kill_of_one_of_four_the_others_finish_and_it_rejoins(federation: MAKE, nodes: Nodes) -> None:
+    """Four processes. Killed after its commit, killed before its commit; each time the others finish the round and the
+    restarted node is accepted in a later one.
+    """
+    made = federation(4, rounds=30, commit_window=5, reveal_window=3, attest_window=20)
+    names = [f"node-{seat}" for seat in range(1, 5)]
+    nodes.start(*map(made.config, range(1, 5)))
+    for name in names:
+        nodes.wait("finalized", name)
+
+    # After its commit: the reveal is never sent, or just so.
+    since = len(nodes.seen)
+    killed = nodes.wait("commit", "node-4", after=since).round
+    nodes.kill("node-4")
+    for name in names[:3]:
+        nodes.wait("finalized", name, killed)
+    made_round = made.history().rounds[killed - 1]
+    assert made.address(4) in made_round.commits
+    assert len(made_round.reveals) >= 3
+    since = len(nodes.seen)
+    nodes.start(made.config(4))
+    rejoined = nodes.wait("finalized", "node-4", after=since).round
+    assert rejoined > killed
+
+    # Before its commit: it is stopped as soon as the last round is over.
+    nodes.wait("attest", "node-3", after=since)
+    since = len(nodes.seen)
+    nodes.wait("attest", "node-3", after=since)
+    nodes.signal("node-3", signal.SIGSTOP)
+    stopped_in = len(made.history().rounds)
+    nodes.wait("commit", "node-1", stopped_in + 1)
+    nodes.kill("node-3")
+    for name in ("node-1", "node-2", "node-4"):
+        nodes.wait("finalized", name, stopped_in + 1)
+    assert made.address(3) not in made.history().rounds[stopped_in].commits
+    since = len(nodes.seen)
+    nodes.start(made.config(3))
+    again = nodes.wait("finalized", "node-3", after=since).round
+    for name in names:
+        nodes.wait("finalized", name, again)
+    history = made.history()
+    assert accepted(history.rounds[rejoined - 1], made.address(4)) or accepted(
+        history.rounds[again - 1], made.address(4)
+    )
+    assert accepted(history.rounds[again - 1], made.address(3))
+
+    for name in names:
+        nodes.signal(name, signal.SIGTERM)
+    for name in names:
+        assert nodes.wait("exit", name, after=since).values == {"code": 0}
+    assert_audit_passes(made)
+
+
+def test_kill_after_the_commit_and_restart_reveals_with_the_seal_of_the_journal(federation: MAKE, nodes: Nodes) -> None:
+    made = federation(3, rounds=1, **LONG)
+    others = [made.session(2), made.session(3)]
+    nodes.start(made.config(1))
+    nodes.wait("commit", "node-1", 1)
+    nodes.kill("node-1")
+    journal = json.loads((made.folder / "state" / "node-1" / "pending" / "seal.json").read_text())
+    blob = (made.folder / "state" / "node-1" / "pending" / "blob.bin").read_bytes()
+    sealed = made.history().rounds[0].commits[made.address(1)]
+    take_part(others, 1, until=Phase.REVEAL)
+
+    nodes.start(made.config(1))
+    nodes.wait("reveal", "node-1", 1)
+    assert nodes.find("train", "node-1", after=len(nodes.seen) - 5) is None  # not trained again
+    attest_and_update(others, 1)
+    assert nodes.wait("done", "node-1").values == {"model": str(made.history().model)}
+    round_ = made.history().rounds[0]
+    metadata = round_.reveals[made.address(1)]
+    assert (journal["round"], metadata.update_digest) == (1, Digest.of(blob))
+    assert seal(others[0].domain, 1, made.address(1), metadata) == sealed
+    assert accepted(round_, made.address(1))
+    assert nodes.wait("exit", "node-1", after=nodes.seen.index(nodes.wait("done", "node-1"))).values == {"code": 0}
+    assert not (made.folder / "state" / "node-1" / "pending").exists()
+    assert assert_audit_passes(made) == []
+
+
+def test_late_node_catches_up_from_the_model_blob_and_missing_ones_stop_nobody(federation: MAKE, nodes: Nodes) -> None:
+    made = federation(3, rounds=3, commit_window=2, reveal_window=60, attest_window=60)
+    others = [made.session(2), made.session(3)]
+    for number in (1, 2):  # participant 1 is enrolled, and missing
+        begin(others[0], number)
+        take_part(others, number, until=Phase.COMMIT)
+        for session in others:
+            assert (
+                session.wait_while(number, Phase.COMMIT).phase is Phase.REVEAL
+            )  # closes it when the window has passed
+        take_part(others, number)
+    second = made.history().model
+    federated = [r.commits.keys() for r in made.history().rounds]
+    assert federated == [{made.address(2), made.address(3)}] * 2
+
+    nodes.start(made.config(1))  # opens round 3 itself: nobody else does
+    assert nodes.wait("caught up", "node-1").values == {"model": str(second)}
+    take_part(others, wait_for(lambda: len(made.history().rounds) == 3 and 3))
+    assert nodes.wait("done", "node-1").round == 3
+    assert accepted(made.history().rounds[2], made.address(1))
+    assert assert_audit_passes(made) == []
+
+
+def test_sigterm_and_sigint_end_a_node_at_once_and_cleanly(federation: MAKE, nodes: Nodes) -> None:
+    made = federation(2, rounds=2, **LONG)
+    nodes.start(made.config(1), made.config(2))
+    nodes.wait("finalized", "node-1", 1)
+    for name, number in (("node-1", signal.SIGTERM), ("node-2", signal.SIGINT)):
+        nodes.signal(name, number)
+    for name in ("node-1", "node-2"):
+        assert nodes.wait("exit", name).values == {"code": 0}
+        assert "Traceback" not in nodes.fleet.last_words(name)
+    assert not list((made.folder / "state").rglob(".*"))  # nothing half-written
+
+
+# --------------------------------------------------------------------- liars
+
+
+def test_honest_node_refuses_a_model_that_does_not_follow(federation: MAKE, nodes: Nodes) -> None:
+    """Three of four collude: correct updates, and a quorum for another model. The fourth does not go along, also not
+    after a restart.
+    """
+    made = federation(4, rounds=2, **LONG)
+    liars = [made.session(seat) for seat in (2, 3, 4)]
+    begin(liars[0], 1)
+    nodes.start(made.config(1))
+    take_part(liars, 1, until=Phase.REVEAL)
+    right = wait_for(lambda: made.history().rounds[0].attestations.get(made.address(1)))
+    poisoned = {name: tensor + np.float32(1) for name, tensor in liars[0].model.items()}
+    wrong = liars[0].store.put(rounds.weights.encode_model(poisoned))
+    for liar in liars:
+        liar.client.attest(1, wrong, right[1])
+    assert made.history().model == wrong
+
+    for _ in range(2):
+        since = len(nodes.seen)
+        ended = nodes.wait("exit", "node-1", after=since) if nodes.find("exit", "node-1", after=since) else None
+        ended = ended or nodes.wait("exit", "node-1")
+        assert ended.values == {"code": 1}
+        words = nodes.fleet.last_words("node-1", 1)
+        assert words == f"error: A2 round 1 model: expected {wrong}, found {right[0]}"
+        assert nodes.find("finalized", "node-1") is None
+        assert nodes.find("train", "node-1", 2) is None
+        nodes.seen.clear()
+        nodes.start(made.config(1))
+    nodes.wait("exit", "node-1")
+    code, findings = made.audit()
+    assert code == 1
+    assert [(f.code, f.round) for f in findings if f.status is Status.FAIL] == [(Code.A2, 1)]
+
+
+@dataclass(frozen=True)
+class Forged:
+    """What a dishonest participant puts on the ledger and into the store; None: it withholds the blob."""
+
+    metadata: Metadata
+    blob: bytes | None
+
+
+def honest_update(session: Session, round_: Round) -> tuple[Update, Layout]:
+    """The update that the participant would send."""
+    load_tensors(session.module, session.model)
+    train(session.module, session.records, session.rules, training_seed(b"x" * 32, round_.number, session.address))
+    layout = Layout.of(session.model)
+    gradient = gradient_matrices(layout, session.model, to_tensors(session.module), None)
+    made = update.make_update(
+        gradient, layout, session.rules.selection, session.address, round_.number, round_.base_model
+    )
+    return made, layout
+
+
+def describe(session: Session, made: Update, blob: bytes) -> Metadata:
+    held = session.data_root
+    return update.describe(made, blob, held.root, held.secret_commitment, held.count, bytes(32))
+
+
+def whole(session: Session, made: Update) -> Forged:
+    blob = update.encode(made)
+    return Forged(describe(session, made, blob), blob)
+
+
+def forge_selection(session: Session, made: Update, layout: Layout) -> Forged:
+    """U5: another channel than the largest ones is sent, everything else is consistent."""
+    norms = made.table.squared_norms
+    left_out = min(c for c in range(layout.channels) if c not in made.table.sent and norms[c])
+    sent = tuple(sorted({*made.table.sent[1:], left_out}))
+    gradient = gradient_matrices(layout, session.model, to_tensors(session.module), None)
+    parts = []
+    for layer, matrix in zip(layout.layers, gradient, strict=True):
+        rows = [c - layer.first_channel for c in sent if 0 <= c - layer.first_channel < layer.channels]
+        chosen = np.array(rows, np.int64)
+        parts.append(LayerUpdate(chosen, quantise(matrix).rows(chosen)))
+    return whole(session, replace(made, table=ChannelTable(norms, sent), layers=tuple(parts)))
+
+
+def forge_norms(session: Session, made: Update, layout: Layout) -> Forged:
+    """U4: a sent channel claims a larger norm than its values have; the table's root is that of the forged table."""
+    norms = list(made.table.squared_norms)
+    norms[made.table.sent[0]] += 1
+    return whole(session, replace(made, table=ChannelTable(tuple(norms), made.table.sent)))
+
+
+def forge_root(session: Session, made: Update, layout: Layout) -> Forged:
+    """U3: the table in the blob is not the committed one."""
+    good = whole(session, made)
+    return replace(good, metadata=replace(good.metadata, channel_root=Digest.of(b"another table")))
+
+
+def forge_layout(session: Session, made: Update, layout: Layout) -> Forged:
+    """U2: a byte behind the end of a canonical file, committed as it is."""
+    blob = update.encode(made) + b"\0"
+    return Forged(describe(session, made, blob), blob)
+
+
+def forge_round(session: Session, made: Update, layout: Layout) -> Forged:
+    """U2: an update that says it is of another round (an old one, sent again)."""
+    return whole(session, replace(made, round=made.round - 1))
+
+
+def forge_size(session: Session, made: Update, layout: Layout) -> Forged:
+    """U2: larger than the rules allow; nobody reads a byte of it."""
+    good = whole(session, made)
+    return Forged(replace(good.metadata, update_bytes=session.rules.limits.update_bytes + 1), good.blob)
+
+
+def withhold(session: Session, made: Update, layout: Layout) -> Forged:
+    """U1: there never is a blob."""
+    return Forged(whole(session, made).metadata, None)
+
+
+FORGERIES: list[tuple[Callable[[Session, Update, Layout], Forged], Code]] = [
+    (forge_selection, Code.U5),
+    (forge_norms, Code.U4),
+    (forge_root, Code.U3),
+    (forge_layout, Code.U2),
+    (forge_round, Code.U2),
+    (forge_size, Code.U2),
+    (withhold, Code.U1),
+]
+
+
+def test_forged_updates_are_excluded_for_the_right_reason(federation: MAKE, nodes: Nodes) -> None:
+    """Each round the fourth participant cheats in another way; all the others, one of them a process, exclude it."""
+    windows = LONG | {"attest_window": 8}  # a missing blob is waited for during half of it
+    made = federation(4, rounds=len(FORGERIES), **windows)
+    honest, cheat = [made.session(2), made.session(3)], made.session(4)
+    nodes.start(made.config(1))
+    for number, (forge, code) in enumerate(FORGERIES, start=1):
+        round_ = wait_for(lambda number=number: len(made.history().rounds) == number and made.history().rounds[-1])
+        cheat.load_model(round_.base_model)
+        forged = forge(cheat, *honest_update(cheat, round_))
+        cheat.client.commit(number, seal(cheat.domain, number, cheat.address, forged.metadata))
+        take_part(honest, number, until=Phase.COMMIT)
+        reach(cheat, number, Phase.REVEAL)
+        if forged.blob is not None:
+            cheat.store.put(forged.blob)
+        cheat.client.reveal(number, cheat.address, forged.metadata)
+        take_part(honest, number)
+        event = nodes.wait("excluded", "node-1", number)
+        assert event.values["participant"] == cheat.address
+        assert event.values["reason"].startswith(f"{code} round {number} update of {cheat.address}"), event
+        assert nodes.wait("finalized", "node-1", number).values["accepted"] == 3
+        outcome = made.history().rounds[number - 1].outcome
+        assert outcome is not None
+        assert verdicts.decode(outcome[1])[4] == verdicts.EXCLUDED[code]
+    assert nodes.wait("exit", "node-1").values == {"code": 0}
+    notes = assert_audit_passes(made)
+    assert notes == [(code, number, cheat.address) for number, (_, code) in enumerate(FORGERIES, start=1)]
+
+
+def test_committed_and_never_revealed_is_a_no_show(federation: MAKE) -> None:
+    made = federation(3, rounds=1, commit_window=60, reveal_window=2, attest_window=60)
+    honest, absent = [made.session(1), made.session(2)], made.session(3)
+    begin(honest[0], 1)
+    take_part([absent], 1, until=Phase.COMMIT)
+    take_part(honest, 1, until=Phase.COMMIT)
+    reach(honest[0], 1, Phase.REVEAL)
+    for session in honest:
+        rounds.reveal(session, 1)
+    for session in honest:
+        assert session.wait_while(1, Phase.REVEAL).phase is Phase.ATTEST
+    attest_and_update(honest, 1)
+    assert assert_audit_passes(made) == [(Code.C1, 1, absent.address)]
+    # What it had prepared is given back to it: the residual did not change.
+    rounds.settle(absent, absent.round(1))
+    assert absent.journal.prepared_round() is None
+    assert absent.journal.residual(Layout.of(absent.model)) is None
+
+
+def test_round_without_quorum_aborts_and_the_next_builds_on_the_same_model(federation: MAKE) -> None:
+    made = federation(3, rounds=1, commit_window=60, reveal_window=60, attest_window=2)
+    sessions = [made.session(seat) for seat in (1, 2, 3)]
+    begin(sessions[0], 1)
+    take_part(sessions, 1, until=Phase.REVEAL)
+    for session in sessions:
+        session.client.attest(1, Digest.of(session.address.encode()), b"\1\1\1")  # everybody something else
+    for session in sessions:
+        round_ = session.wait_while(1, Phase.ATTEST)
+        assert round_.phase is Phase.ABORTED
+        rounds.settle(session, round_)
+        assert session.journal.residual(Layout.of(session.model)) is None
+    begin(sessions[1], 2)
+    assert made.history().rounds[1].base_model == made.history().rules.genesis_model
+    take_part(sessions, 2)
+    assert [r.phase for r in made.history().rounds] == [Phase.ABORTED, Phase.FINALIZED]
+    assert assert_audit_passes(made) == [(Code.L3, 1, None)]
+
+
+# ------------------------------------------------------------- wrong settings
+
+
+def run_node(config: Path) -> tuple[int, str]:
+    done = command("node", "run", "--config", config)
+    assert done.out == ""
+    assert "Traceback" not in done.err
+    return done.code, done.err
+
+
+def test_wrong_password_and_foreign_chain_are_usage_errors(federation: MAKE, tmp_path: Path) -> None:
+    made = federation(2)
+    (made.folder / "keys" / "node-1.password").write_text("not it\n")
+    assert run_node(made.config(1)) == (2, f"error: {made.folder / 'keys' / 'node-1.json'}: wrong password\n")
+    assert not (made.folder / "state").exists()
+    with Devnet.start(chain_id=4711) as foreign:
+        config = made.config(2)
+        config.write_text(config.read_text().replace(made.url, foreign.url))
+        code, said = run_node(config)
+        assert code == 2
+        assert f"{foreign.url}: wrong chain id: this server is on chain 4711" in said
+        assert int(foreign.rpc.call("eth_blockNumber"), 16) == 0

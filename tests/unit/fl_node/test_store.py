@@ -1,0 +1,113 @@
+"""The blob store in a folder."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chain.protocol.digest import Digest
+from chain.protocol.errors import Code, ConfigError, Unavailable, VerificationError
+from fl_node.store import BlobStore
+
+MAX = 1 << 20
+
+
+def file_of(folder: Path, digest: Digest) -> Path:
+    return folder / "sha256" / digest.hex()[:2] / digest.hex()
+
+
+@given(data=st.binary(max_size=200))
+def test_what_was_put_comes_back(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    folder = tmp_path_factory.mktemp("blobs")
+    store = BlobStore(folder)
+    digest = store.put(data)
+    assert digest == Digest.of(data)
+    assert store.get(digest, "test", len(data)) == data
+    assert file_of(folder, digest).read_bytes() == data
+
+
+def test_putting_it_again_changes_nothing(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    digest = store.put(b"hello")
+    before = file_of(tmp_path, digest).stat()
+    assert store.put(b"hello") == digest
+    after = file_of(tmp_path, digest).stat()
+    assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_many_writers_of_one_blob(tmp_path: Path) -> None:
+    data = bytes(100_000)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: BlobStore(tmp_path).put(data), range(16))) == {Digest.of(data)}
+    assert BlobStore(tmp_path).get(Digest.of(data), "test", MAX) == data
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file_of(tmp_path, Digest.of(data))]
+
+
+def test_what_is_not_there_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="no blob") as caught:
+        BlobStore(tmp_path).get(Digest.of(b"absent"), "round 1 update", MAX)
+    assert (caught.value.code, caught.value.subject) == (Code.U1, "round 1 update")
+
+
+@pytest.mark.parametrize("damage", [b"", b"hell", b"hello!", b"jello"])
+def test_other_bytes_under_its_name_are_u1(tmp_path: Path, damage: bytes) -> None:
+    store = BlobStore(tmp_path)
+    digest = store.put(b"hello")
+    file_of(tmp_path, digest).write_bytes(damage)
+    with pytest.raises(VerificationError) as caught:
+        store.get(digest, "test", MAX)
+    assert caught.value.code == Code.U1
+    assert store.put(b"hello") == digest  # nobody overwrites what lies there
+
+
+def test_a_blob_that_is_too_large_is_u1(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    digest = store.put(bytes(1000))
+    assert store.get(digest, "test", 1000) == bytes(1000)
+    with pytest.raises(VerificationError, match="at most 999 bytes") as caught:
+        store.get(digest, "test", 999)
+    assert caught.value.code == Code.U1
+
+
+def test_a_folder_in_the_place_of_a_blob_is_unavailable(tmp_path: Path) -> None:
+    digest = Digest.of(b"hello")
+    file_of(tmp_path, digest).mkdir(parents=True)
+    with pytest.raises(Unavailable):
+        BlobStore(tmp_path).get(digest, "test", MAX)
+
+
+def test_a_store_that_vanished_is_unavailable(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path / "blobs")
+    digest = store.put(b"hello")
+    (tmp_path / "blobs").rename(tmp_path / "elsewhere")
+    with pytest.raises(Unavailable):
+        store.get(digest, "test", MAX)
+
+
+def test_a_store_that_refuses_is_unavailable(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path / "blobs")
+    (tmp_path / "blobs" / "sha256").write_bytes(b"a file where the folder should be")
+    with pytest.raises(Unavailable) as caught:
+        store.put(b"hello")
+    assert caught.value.code == Code.U1 and "\n" not in caught.value.reason
+
+
+def test_a_folder_is_made_only_if_asked(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such blob folder"):
+        BlobStore(tmp_path / "blobs", create=False)
+    assert not (tmp_path / "blobs").exists()
+    digest = BlobStore(tmp_path / "blobs").put(b"hello")
+    assert BlobStore(f"file://{tmp_path}/blobs", create=False).get(digest, "test", MAX) == b"hello"
+
+
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError):
+        BlobStore(tmp_path / "file")
+
+
+def test_an_unknown_kind_of_url_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match="not a blob store"):
+        BlobStore("gopher://example.invalid/blobs")
