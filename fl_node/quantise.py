@@ -56,7 +56,7 @@ def quantise(matrix: Matrix) -> Quantised:
     A block's exponent is that of its largest magnitude less six, so the largest element has seven bits. Nothing is
     lost: the difference to `values()` is exact in float32 and stays in the residual.
     """
-    rows, width = matrix.shape
+    width = matrix.shape[1]
     largest = np.abs(_in_blocks(matrix)).max(axis=2)
     _, exponent = np.frexp(largest)  # largest = m * 2**exponent with m in [0.5, 1)
     exponents = np.where(largest > 0, exponent - _ELEMENT_BITS, EXPONENT_MIN).clip(EXPONENT_MIN, EXPONENT_MAX)

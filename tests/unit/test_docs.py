@@ -8,7 +8,7 @@ import typer
 from pydantic import BaseModel
 
 from chain.protocol.rules import Rules
-from fl_node.cli import app
+from fl_node.cli.main import app
 from fl_node.config import NodeConfig
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,73 @@
+"""The command itself, the demo, and what an error means: the exit codes."""
+
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from chain.protocol.errors import RoundledgerError, TrustError, Unavailable, VerificationError
+from fl_node.cli import auditor, member, operator
+from fl_node.cli.options import err, out, show_json
+
+INTERNAL_ERROR = 70  # EX_SOFTWARE: a defect of roundledger, never to be taken for a finding
+
+app = typer.Typer(
+    name="roundledger",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Federated training whose every round can be proven.",
+)
+app.add_typer(operator.devnet_app, name="devnet")
+app.add_typer(operator.key_app, name="key")
+app.command()(operator.deploy)
+app.add_typer(operator.member_app, name="member")
+app.add_typer(member.node_app, name="node")
+app.command()(auditor.status)
+app.command()(auditor.audit)
+app.command()(member.classify)
+
+
+@app.command()
+def demo(
+    dataset: Annotated[str, typer.Option(help="breast-cancer, digits or fashion-mnist.")] = "breast-cancer",
+    directory: Annotated[Path, typer.Option("--dir")] = Path("runs/demo"),
+    rounds: Annotated[int | None, typer.Option(min=1)] = None,
+    participants: Annotated[int, typer.Option(min=2, max=64)] = 4,
+    seed: Annotated[int, typer.Option()] = 1,
+) -> None:
+    """Everything once, for real: devnet, ledger, four nodes, ten rounds, classification, audit."""
+    from fl_node.demo import run_demo
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything it started is stopped
+    raise typer.Exit(run_demo(dataset, directory, rounds, participants, seed, out))
+
+
+def main() -> None:
+    """Runs the command and exits with the code that its error means: 0 to 5 as documented, 70 for a defect of ours."""
+    sys.path.append(str(Path.cwd()))  # a federation's own model factory may stand where the command is called
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # the library would exit with 1, which is a finding here
+    try:
+        app()
+    except RoundledgerError as error:
+        if "--json" in sys.argv and error.exit_code:
+            show_json(error_json(error))
+        kind = "not trusted" if isinstance(error, TrustError) else "error" if error.exit_code else "note"
+        err.print(f"[bold]{kind}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except Exception:  # noqa: BLE001 - the outermost frame: Python's own exit code 1 would read as a finding
+        traceback.print_exc()
+        sys.exit(INTERNAL_ERROR)
+
+
+def error_json(error: RoundledgerError) -> dict[str, Any]:
+    found: dict[str, Any] = {"error": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
+    if isinstance(error, VerificationError):
+        found |= {"code": error.code, "subject": error.subject, "expected": error.expected, "actual": error.actual}
+    if isinstance(error, Unavailable):
+        found |= {"code": error.code, "subject": error.subject, "reason": error.reason}
+    return found

@@ -1,0 +1,77 @@
+"""For an organisation: its node, and the classification of its users."""
+
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from chain.protocol.errors import Pending
+from fl_node.cli.options import Blobs, DeploymentFile, Json, RpcUrl, open_ledger, out, show_json
+
+node_app = typer.Typer(no_args_is_help=True, help="One organisation's node.")
+
+MAX_RULES = 1 << 24  # bytes of a rules blob
+
+
+@node_app.command("run")
+def node_run(
+    config: Annotated[Path, typer.Option("--config", help="The node's own node.toml.")], as_json: Json = False
+) -> None:
+    """Take part in every round until the federation is done. With --json one event a line."""
+    from fl_node import node
+    from fl_node.report import event_line
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    def report(kind: str, round_number: int, **values: Any) -> None:
+        if as_json:
+            sys.stdout.write(json.dumps({"event": kind, "round": round_number, **values}) + "\n")
+            sys.stdout.flush()
+        else:
+            out.print(event_line(kind, round_number, values), highlight=False)
+
+    node.run(node.load(config, report, stop))
+
+
+def classify(
+    deployment: DeploymentFile,
+    rpc: RpcUrl,
+    blobs: Blobs,
+    users: Annotated[str, typer.Option("--input", help="Records to classify: CSV, Parquet, NPZ, IDX or builtin:NAME.")],
+    output: Annotated[Path, typer.Option("--output", help="CSV of labels and probabilities.")],
+    labelled: Annotated[
+        bool, typer.Option("--labelled", help="The input has labels: report accuracy and ROC AUC.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Classify users' data with the newest finalized model, after verifying the ledger that names it."""
+    from chain.protocol.rules import Rules
+    from fl_node.classify import classification_json, print_classification, write_csv
+    from fl_node.classify import classify as classify_records
+    from fl_node.data import load_records
+    from fl_node.model import build_model, load_tensors
+    from fl_node.store import BlobStore
+    from fl_node.weights import decode_model
+
+    history, store = open_ledger(deployment, rpc).sync(), BlobStore(blobs, create=False)
+    if not history.finalized or history.model is None:
+        raise Pending("no round is finalized yet: there is no trained model to classify with")
+    rules = Rules.from_canonical(store.get(history.rules.rules_digest, "rules", MAX_RULES), "rules blob")
+    records = load_records(users, rules.data, labelled=labelled)
+    module = build_model(rules, seed=0)
+    blob = store.get(history.model, f"model {history.model.short}", rules.limits.model_bytes)
+    load_tensors(module, decode_model(blob, history.model, rules.limits.model_bytes))
+    result = classify_records(module, records, rules)
+    write_csv(output, result)
+    if as_json:
+        show_json(classification_json(result) | {"model": str(history.model), "output": str(output)})
+    else:
+        print_classification(result, out)
+        out.print(f"labels and probabilities: [bold]{escape(str(output))}[/]")

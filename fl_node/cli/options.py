@@ -1,0 +1,55 @@
+"""Options and helpers that several commands share."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from chain.protocol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fl_node.ledger import Ledger
+
+out = Console()
+err = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout; progress goes to stderr.")]
+DeploymentFile = Annotated[Path, typer.Option("--deployment", help="The deployment record.")]
+RpcUrl = Annotated[str, typer.Option("--rpc", help="The chain's JSON-RPC server.")]
+Blobs = Annotated[str, typer.Option("--blobs", help="The blob store: a folder, or an s3://, gs://, az:// URL.")]
+Keystore = Annotated[Path, typer.Option("--keystore", help="The account's encrypted keystore.")]
+PasswordFile = Annotated[Path, typer.Option("--password-file", help="A file with the keystore's password (chmod 600).")]
+
+
+def show_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def checked_address(text: str) -> str:
+    from eth_utils.address import is_address, to_checksum_address
+
+    if not is_address(text):
+        raise ConfigError(
+            text, "not an Ethereum address", "0x and 40 hex digits; mixed case must have a valid checksum"
+        )
+    return str(to_checksum_address(text))
+
+
+def open_ledger(deployment: Path, rpc: str) -> "Ledger":
+    """The pinned ledger, checked to be that one (L1)."""
+    ledger = open_reader(deployment, rpc)
+    ledger.reader.check_deployment()
+    return ledger
+
+
+def open_reader(deployment: Path, rpc: str) -> "Ledger":
+    """The pinned ledger, nothing checked yet."""
+    from chain.deploy import load_deployment
+    from chain.reader import LedgerReader
+    from chain.rpc import Rpc
+    from fl_node.ledger import Ledger
+
+    return Ledger(LedgerReader(Rpc(rpc), load_deployment(deployment)))
