@@ -26,6 +26,7 @@ from fl_node.tensorfile import Tensors
 from fl_node.weights import decode_model
 
 STAGGER = 0.5  # seconds between participants that would all close a phase at the same moment
+CLOCKS = 2.0  # seconds before the next try to close it: the chain's clock may be behind ours
 
 T = TypeVar("T")
 
@@ -101,9 +102,11 @@ class Session:
 
     def wait_while(self, number: int, phase: Phase) -> Round:
         """Waits until round `number` has left `phase`; closes the phase itself when its window has passed."""
+        again = 0.0
         while (round_ := self.round(number)).phase is phase:
             turn = round_.roster.get(self.address, len(round_.roster) + 1)
-            if time.time() >= round_.deadline + STAGGER * (turn - 1):
+            if time.time() >= max(again, round_.deadline + STAGGER * (turn - 1)):
+                again = time.time() + CLOCKS
                 self.send("advance", number, lambda: self.client.advance(number))
             self.pause()
         return round_

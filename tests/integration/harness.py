@@ -35,8 +35,9 @@ from chain.protocol.history import History
 from chain.protocol.rules import DataRules, Rules
 from chain.reader import LedgerReader
 from chain.rpc import Rpc, RpcError
-from fl_node import cli, node
+from fl_node import node
 from fl_node.audit import Audit, Finding
+from fl_node.cli import main as cli
 from fl_node.data import Records
 from fl_node.federation import found
 from fl_node.fleet import Fleet, NodeEvent

@@ -27,7 +27,7 @@ def test_demo_passes_and_says_so(finished: Finished) -> None:
     assert lines[-1].startswith(f"audit: PASS rounds={ROUNDS} aborted=0 updates={4 * ROUNDS} ")
     assert finished.done.err == ""
     for number in range(1, ROUNDS + 1):
-        assert sum(line.startswith(f"round  {number}/{ROUNDS}  finalized  accuracy 0.") for line in lines) == 1
+        assert sum(line.startswith(f"round  {number}/{ROUNDS}  accuracy 0.") for line in lines) == 1
 
 
 def test_demo_leaves_everything(finished: Finished) -> None:

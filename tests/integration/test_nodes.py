@@ -102,38 +102,33 @@ def test_kill_of_one_of_four_the_others_finish_and_it_rejoins(federation: MAKE, 
     made_round = made.history().rounds[killed - 1]
     assert made.address(4) in made_round.commits
     assert len(made_round.reveals) >= 3
-    since = len(nodes.seen)
-    nodes.start(made.config(4))
-    rejoined = nodes.wait("finalized", "node-4", after=since).round
-    assert rejoined > killed
+    rejoin(made, nodes, 4)
 
-    # Before its commit: it is stopped as soon as the last round is over.
-    nodes.wait("attest", "node-3", after=since)
+    # Before its commit: it is stopped as soon as it has voted in the round before.
     since = len(nodes.seen)
-    nodes.wait("attest", "node-3", after=since)
+    before = nodes.wait("attest", "node-3", after=since).round
     nodes.signal("node-3", signal.SIGSTOP)
-    stopped_in = len(made.history().rounds)
-    nodes.wait("commit", "node-1", stopped_in + 1)
+    nodes.wait("commit", "node-1", before + 1)
     nodes.kill("node-3")
     for name in ("node-1", "node-2", "node-4"):
-        nodes.wait("finalized", name, stopped_in + 1)
-    assert made.address(3) not in made.history().rounds[stopped_in].commits
-    since = len(nodes.seen)
-    nodes.start(made.config(3))
-    again = nodes.wait("finalized", "node-3", after=since).round
-    for name in names:
-        nodes.wait("finalized", name, again)
-    history = made.history()
-    assert accepted(history.rounds[rejoined - 1], made.address(4)) or accepted(
-        history.rounds[again - 1], made.address(4)
-    )
-    assert accepted(history.rounds[again - 1], made.address(3))
+        nodes.wait("finalized", name, before + 1)
+    assert made.address(3) not in made.history().rounds[before].commits
+    rejoin(made, nodes, 3)
 
     for name in names:
         nodes.signal(name, signal.SIGTERM)
     for name in names:
         assert nodes.wait("exit", name, after=since).values == {"code": 0}
     assert_audit_passes(made)
+
+
+def rejoin(made: Federation, nodes: Nodes, seat: int) -> None:
+    """Starts the node again; it takes part in a round, and its update is accepted."""
+    since, name = len(nodes.seen), f"node-{seat}"
+    nodes.start(made.config(seat))
+    number = nodes.wait("commit", name, after=since).round
+    nodes.wait("finalized", name, number)
+    assert accepted(made.history().rounds[number - 1], made.address(seat))
 
 
 def test_kill_after_the_commit_and_restart_reveals_with_the_seal_of_the_journal(federation: MAKE, nodes: Nodes) -> None:
