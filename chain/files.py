@@ -27,7 +27,17 @@ def load_rules(path: Path) -> Rules:
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Writes `path` whole and durably, or not at all: temporary file beside it, fsync, rename, fsync of the folder."""
+    """Writes `path` whole and durably, or not at all: temporary file beside it, fsync, rename, fsync of the folder.
+
+    Raises OSError naming `path`.
+    """
+    try:
+        _write_atomic(path, data, mode)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None  # it would name the temporary file
+
+
+def _write_atomic(path: Path, data: bytes, mode: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)

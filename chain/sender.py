@@ -61,8 +61,8 @@ class Sender:
             raise Unavailable(Code.L1, self._server, error) from None
 
     def _send(self, call: Any) -> Receipt:
-        # In the block to come, at its time: where blocks come only with transactions (Anvil, Ganache), a window that has
-        # passed since the last one would otherwise look open for ever.
+        # In the block to come, at its time: where blocks come only with transactions (Anvil), a window that has passed
+        # since the last one would otherwise look open for ever.
         estimate = call.estimate_gas({"from": self.address}, block_identifier="pending")
         gas = int(estimate * _GAS_SHARE) + _GAS_EXTRA
         with self._lock:

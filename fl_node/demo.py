@@ -220,7 +220,7 @@ def set_up(
         addresses[1:],
         folder / "deployment.json",
         seed=seed,
-        progress=lambda text: console.print(text, highlight=False),
+        progress=lambda text: console.print(text, highlight=False, soft_wrap=True),
     )
     configs = []
     for seat, data in enumerate(data_files, start=1):

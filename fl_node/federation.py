@@ -1,5 +1,6 @@
 """Founding a federation: genesis model, rules and contract, so ordered that a failure leaves nothing half-done."""
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def found(
         raise ConfigError(
             out, "exists already", "a deployment record is never overwritten: choose another --out or move it"
         )
+    check_place(out)
     store = BlobStore(blobs)
     store.put(rules.canonical())
     digest = store.put(genesis)
@@ -54,3 +56,13 @@ def found(
         client.enrol(participant)
         progress(f"enrolled {participant}")
     return deployment
+
+
+def check_place(path: Path) -> None:
+    """Raises ConfigError unless a file can be written there: better known before the contract costs its gas."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(path, f"cannot be written: {error.strerror}") from None

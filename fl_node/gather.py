@@ -20,7 +20,7 @@ def look(store: BlobStore, round_: Round, participant: str, layout: Layout, rule
     try:
         verify_limits(metadata, participant, round_.number, rules)
         subject = f"round {round_.number} update of {participant}"
-        blob = store.get(metadata.update_digest, subject, metadata.update_bytes)
+        blob = store.get(metadata.update_digest, subject, rules.limits.update_bytes)
         return verify_update(blob, metadata, participant, round_.number, layout, rules)
     except (VerificationError, Unavailable) as error:
         return error

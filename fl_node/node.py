@@ -21,7 +21,7 @@ from fl_node.dataroot import RecordSecret, data_root
 from fl_node.journal import Journal
 from fl_node.ledger import Ledger
 from fl_node.model import build_model
-from fl_node.rounds import run_round, settle
+from fl_node.rounds import run_round
 from fl_node.session import Report, Session
 from fl_node.store import BlobStore
 
@@ -77,10 +77,14 @@ def run(session: Session) -> None:
 
 
 def finish_interrupted_round(session: Session, history: History) -> None:
-    """Settles an update that was pending when the node died, if its round has ended since."""
+    """Goes through the end of the round for which an update was pending when the node died, if it is over since.
+
+    The node took part, so it verifies the outcome as if it had been there. Above all, one that has refused a model does
+    not pick it up as the newest after a restart.
+    """
     prepared = session.journal.prepared_round()
     if prepared and prepared <= len(history.rounds) and not history.rounds[prepared - 1].is_open:
-        settle(session, history.rounds[prepared - 1])
+        run_round(session, prepared)
 
 
 def open_round(session: Session) -> int:

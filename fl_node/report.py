@@ -20,13 +20,26 @@ _STYLES = {Status.PASS: "green", Status.FAIL: "bold red", Status.MISSING: "yello
 _PHASE_STYLES = {Phase.FINALIZED: "green", Phase.ABORTED: "yellow"}
 
 
+_ADVICE = {
+    1: "A mismatch is proven. Keep chain, blobs and this report as they are: they are the evidence.",
+    3: "Nothing is proven yet. Bring back what is missing (any copy will do, it is checked) and audit again.",
+    5: "This is not the ledger that the deployment record pins. Check --rpc, and where the record came from.",
+}
+
+
+def advice(audit: Audit) -> str | None:
+    """What to do now, if anything."""
+    return _ADVICE.get(audit.exit_code)
+
+
 def finding_line(finding: Finding) -> str:
-    """One finding as rich markup: `FAIL U1 round 3 0x12…: message`."""
+    """One finding as rich markup: `FAIL U1 round 3 0x12...: message`; what the prefix says is not said again."""
+    message = finding.message.removeprefix(f"round {finding.round} ").removeprefix(f"update of {finding.participant}: ")
     where = f" round {finding.round}" if finding.round else ""
     who = f" {finding.participant}" if finding.participant else ""
     style = _STYLES[finding.status]
     status = f"[{style}]{finding.status.value.upper():7}[/]"
-    return f"{status} [bold]{finding.code}[/]{where}{escape(who)}: {escape(finding.message)}"
+    return f"{status} [bold]{finding.code}[/]{where}{escape(who)}: {escape(message)}"
 
 
 class FindingPrinter:

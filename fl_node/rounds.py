@@ -7,7 +7,7 @@ takes part from the start, one that comes late and one that was killed half-way.
 import secrets
 
 from chain.protocol import verdicts
-from chain.protocol.errors import Unavailable
+from chain.protocol.errors import Code
 from chain.protocol.round import Phase, Round
 from chain.protocol.seal import seal
 from fl_node import update, weights
@@ -18,7 +18,7 @@ from fl_node.journal import Pending
 from fl_node.model import load_tensors, to_tensors
 from fl_node.session import Session
 from fl_node.train import train, training_seed
-from fl_node.verify import Result, verify_accepted_set, verify_model
+from fl_node.verify import Result, verdict_of, verify_accepted_set, verify_model
 
 
 def run_round(session: Session, number: int) -> None:
@@ -127,9 +127,9 @@ def update_model(session: Session, round_: Round, results: dict[str, Result]) ->
 
 
 def look_again(session: Session, round_: Round, results: dict[str, Result]) -> dict[str, Result]:
-    """The same results, with another look at the blobs that could not be had: others may have had them."""
+    """The same results, with another look at the blobs that could not be had (U1): others may have had them."""
     layout = Layout.of(session.model)
-    missing = [who for who, result in results.items() if isinstance(result, Unavailable)]
+    missing = [who for who, result in results.items() if verdict_of(result) == verdicts.EXCLUDED[Code.U1]]
     return results | {who: look(session.store, round_, who, layout, session.rules) for who in missing}
 
 

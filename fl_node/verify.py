@@ -37,11 +37,11 @@ def verify_update(
     of the step.
     """
     subject = f"round {round_number} update of {participant}"
-    # U1: the committed digest and size
+    # U1: the committed digest
     if (found := Digest.of(blob)) != metadata.update_digest:
         raise VerificationError(Code.U1, subject, metadata.update_digest, found)
-    _check(Code.U1, subject, f"{metadata.update_bytes} bytes", f"{len(blob)} bytes")
-    # U2: canonical, within limits, for this model, and it says of itself what the ledger says of it
+    # U2: the committed size, canonical, within limits, for this model; it says of itself what the ledger says of it
+    _check(Code.U2, subject, f"{metadata.update_bytes} bytes", f"{len(blob)} bytes")
     update = decode(blob, layout, subject, rules.limits.update_bytes)
     claims = (participant, round_number, str(metadata.base_model))
     _check(Code.U2, subject, claims, (update.participant, update.round, str(update.base_model)))
@@ -90,8 +90,9 @@ def verify_accepted_set(attested: bytes, round_: Round, results: Mapping[str, Re
     """A1: the attested verdicts are those that the updates deserve. Returns the accepted updates by participant number.
 
     `results` holds one for every participant that revealed. An exclusion for U1 cannot be refuted later, so it
-    stands. Raises VerificationError naming the participant; if there is no such contradiction, Unavailable when an
-    update with any other verdict cannot be had.
+    stands; and a blob that is missing or damaged now (U1) says nothing about what the voters saw. Raises
+    VerificationError naming the participant; if there is no such contradiction, Unavailable when an update with any
+    other verdict cannot be judged.
     """
     claimed, accepted, missing = verdicts.decode(attested), [], None
     numbers = {round_.roster[who]: who for who in round_.reveals}
@@ -100,14 +101,13 @@ def verify_accepted_set(attested: bytes, round_: Round, results: Mapping[str, Re
         raise VerificationError(Code.A1, subject, f"verdicts on participants {sorted(numbers)}", sorted(claimed))
     for number, who in sorted(numbers.items()):
         result, verdict = results[who], claimed[number]
-        if isinstance(result, Unavailable):
-            missing = missing or (result if verdict != verdicts.EXCLUDED[Code.U1] else None)
-        elif verdict not in (verdict_of(result), verdicts.EXCLUDED[Code.U1]):
+        if verdict == verdicts.EXCLUDED[Code.U1]:
+            continue
+        if verdict_of(result) == verdicts.EXCLUDED[Code.U1]:
+            missing = missing or Unavailable(Code.A1, f"round {round_.number} verdict on {who}", result)
+        elif verdict != verdict_of(result):
             subject = f"round {round_.number} verdict on {who}"
-            reason = "" if isinstance(result, VerifiedUpdate) else f" ({result})"
-            raise VerificationError(
-                Code.A1, subject, verdicts.name(verdict_of(result)) + reason, verdicts.name(verdict)
-            )
+            raise VerificationError(Code.A1, subject, verdicts.name(verdict_of(result)), verdicts.name(verdict))
         elif verdict == verdicts.ACCEPTED and isinstance(result, VerifiedUpdate):
             accepted.append(result)
     if missing:

@@ -40,7 +40,7 @@ def audit(
     """
     from chain.files import load_rules, write_atomic
     from fl_node.audit import Audit
-    from fl_node.report import FindingPrinter, audit_json, rounds_table
+    from fl_node.report import FindingPrinter, advice, audit_json, rounds_table
     from fl_node.store import BlobStore
 
     ledger = open_reader(deployment, rpc)
@@ -65,6 +65,8 @@ def audit(
         show_json(document)
     elif audit.history.rounds:
         out.print(rounds_table(audit.history))
+    if text := advice(audit):
+        err.print(text, soft_wrap=True)
     (err if as_json else out).print(document["summary"], highlight=False, soft_wrap=True)
     raise typer.Exit(audit.exit_code)
 

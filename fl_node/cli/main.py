@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from chain.protocol.errors import RoundledgerError, TrustError, Unavailable, VerificationError
+from chain.protocol.errors import ConfigError, RoundledgerError, TrustError, Unavailable, VerificationError
 from fl_node.cli import auditor, member, operator
 from fl_node.cli.options import err, out, show_json
 
@@ -54,14 +54,21 @@ def main() -> None:
     try:
         app()
     except RoundledgerError as error:
-        if "--json" in sys.argv and error.exit_code:
-            show_json(error_json(error))
-        kind = "not trusted" if isinstance(error, TrustError) else "error" if error.exit_code else "note"
-        err.print(f"[bold]{kind}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        sys.exit(complain(error))
+    except OSError as error:  # a full disk, a folder where a file was to be written
+        sys.exit(complain(ConfigError(error.filename or "system", error.strerror or str(error))))
     except Exception:  # noqa: BLE001 - the outermost frame: Python's own exit code 1 would read as a finding
         traceback.print_exc()
         sys.exit(INTERNAL_ERROR)
+
+
+def complain(error: RoundledgerError) -> int:
+    """Says what went wrong, on stdout too if JSON was asked for. Returns the exit code."""
+    if "--json" in sys.argv and error.exit_code:
+        show_json(error_json(error))
+    kind = "not trusted" if isinstance(error, TrustError) else "error" if error.exit_code else "note"
+    err.print(f"[bold]{kind}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    return error.exit_code
 
 
 def error_json(error: RoundledgerError) -> dict[str, Any]:

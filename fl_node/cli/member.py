@@ -35,7 +35,7 @@ def node_run(
             sys.stdout.write(json.dumps({"event": kind, "round": round_number, **values}) + "\n")
             sys.stdout.flush()
         else:
-            out.print(event_line(kind, round_number, values), highlight=False)
+            out.print(event_line(kind, round_number, values), highlight=False, soft_wrap=True)
 
     node.run(node.load(config, report, stop))
 
@@ -74,4 +74,4 @@ def classify(
         show_json(classification_json(result) | {"model": str(history.model), "output": str(output)})
     else:
         print_classification(result, out)
-        out.print(f"labels and probabilities: [bold]{escape(str(output))}[/]")
+        out.print(f"labels and probabilities: [bold]{escape(str(output))}[/]", soft_wrap=True)

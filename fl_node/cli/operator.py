@@ -49,9 +49,10 @@ def devnet_up(
     if as_json:
         show_json({"url": info.url, "pid": info.pid, "chain_id": info.chain_id, "kind": info.kind})
     else:
+        stop = "roundledger devnet down" + ("" if directory == DEVNET else f" --dir {escape(str(directory))}")
         out.print(
-            f"{info.kind} on [bold]{info.url}[/], chain {info.chain_id}, pid {info.pid}; "
-            "stop it with `roundledger devnet down`"
+            f"{info.kind} on [bold]{info.url}[/], chain {info.chain_id}, pid {info.pid}; stop it with `{stop}`",
+            soft_wrap=True,
         )
 
 
@@ -60,7 +61,8 @@ def devnet_down(directory: DevnetFolder = DEVNET) -> None:
     """Stop it, and save its state where `up --state` said."""
     from chain import devnet
 
-    out.print("stopped" if devnet.down(directory) else f"no devnet is running in {escape(str(directory))}")
+    stopped = devnet.down(directory)
+    out.print("stopped" if stopped else f"no devnet is running in {escape(str(directory))}", soft_wrap=True)
 
 
 @devnet_app.command("status")
@@ -126,13 +128,15 @@ def deploy(
 
     participants = [checked_address(address) for address in enrol or []]
     owner = keys.unlock(keystore, keys.read_password(password_file))
-    deployment = found(
-        federation, rpc, owner, blobs, participants, record, seed=seed, progress=lambda text: err.print(escape(text))
-    )
+
+    def progress(text: str) -> None:
+        err.print(escape(text), soft_wrap=True)
+
+    deployment = found(federation, rpc, owner, blobs, participants, record, seed=seed, progress=progress)
     if as_json:
         show_json(deployment.model_dump())
     else:
-        out.print(f"deployment record: [bold]{escape(str(record))}[/]")
+        out.print(f"deployment record: [bold]{escape(str(record))}[/]", soft_wrap=True)
 
 
 @member_app.command("enrol")
@@ -162,4 +166,4 @@ def _change_members(
     client = LedgerClient(rpc, ledger.reader.deployment, keys.unlock(keystore, keys.read_password(password_file)))
     for address in addresses:
         receipt = client.enrol(address) if action == "enrol" else client.retire(address)
-        out.print(f"{action} {address}: block {receipt.block}, {receipt.gas_used:,} gas")
+        out.print(f"{action} {address}: block {receipt.block}, {receipt.gas_used:,} gas", soft_wrap=True)

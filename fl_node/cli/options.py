@@ -29,9 +29,10 @@ def show_json(value: Any) -> None:
 
 
 def checked_address(text: str) -> str:
-    from eth_utils.address import is_address, to_checksum_address
+    from eth_utils.address import is_checksum_address, is_hex_address, to_checksum_address
 
-    if not is_address(text):
+    one_case = text[2:] in (text[2:].lower(), text[2:].upper())  # mixed case is a checksum, and typing errors break it
+    if not (text.startswith("0x") and is_hex_address(text) and (one_case or is_checksum_address(text))):
         raise ConfigError(
             text, "not an Ethereum address", "0x and 40 hex digits; mixed case must have a valid checksum"
         )

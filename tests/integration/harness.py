@@ -48,7 +48,7 @@ from fl_node.store import BlobStore
 
 ETHER = 10**18
 PASSWORD = "a password for tests"
-PATIENCE = 30.0  # seconds that anything may take on a loaded machine with two cores
+PATIENCE = 60.0  # seconds that anything may take on a loaded machine with two cores
 
 
 def wait_for(what: Callable[[], Any], limit: float = PATIENCE) -> Any:
@@ -81,11 +81,17 @@ class Done:
         return " ".join((self.out + " " + self.err).split())
 
 
-def command(*arguments: object, environment: dict[str, str] | None = None, limit: float = 240) -> Done:
-    """`roundledger` as a process of its own."""
-    words = [sys.executable, "-m", "fl_node.cli", *map(str, arguments)]
+def command(*arguments: object, environment: dict[str, str] | None = None, folder: Path | None = None) -> Done:
+    """`roundledger` as a process of its own, called in `folder`."""
+    words = [Path(sys.executable).parent / "roundledger", *map(str, arguments)]
     done = subprocess.run(
-        words, capture_output=True, text=True, timeout=limit, check=False, env=os.environ | (environment or {})
+        words,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        cwd=folder,
+        env=os.environ | (environment or {}),
     )
     return Done(done.returncode, done.stdout, done.stderr)
 
@@ -96,6 +102,7 @@ def invoke(*arguments: object) -> Done:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "argv", ["roundledger", *map(str, arguments)])
+        patch.setattr(sys, "path", [*sys.path])
         try:
             cli.main()
         except SystemExit as end:

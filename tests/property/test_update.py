@@ -189,7 +189,7 @@ def test_every_flipped_byte_is_refused() -> None:
 def test_every_truncation_and_extension_is_refused() -> None:
     for size in range(len(BLOB)):
         assert refused(BLOB[:size], METADATA) == Code.U1
-        assert refused(BLOB[:size], dataclasses.replace(METADATA, update_digest=Digest.of(BLOB[:size]))) == Code.U1
+        assert refused(BLOB[:size], dataclasses.replace(METADATA, update_digest=Digest.of(BLOB[:size]))) == Code.U2
         fitted = dataclasses.replace(METADATA, update_digest=Digest.of(BLOB[:size]), update_bytes=size)
         assert refused(BLOB[:size], fitted) == Code.U2
     for extra in (b"\0", b" ", bytes(8), BLOB):
@@ -428,10 +428,10 @@ def test_an_update_for_another_place_is_u2(fields: dict[str, Any]) -> None:
     assert refused(*changed(**fields)) == Code.U2
 
 
-def test_wrong_digest_or_size_is_u1() -> None:
+def test_wrong_digest_is_u1_and_wrong_size_u2() -> None:
     verify(BLOB, METADATA)
     assert refused(BLOB, dataclasses.replace(METADATA, update_digest=Digest.of(b"another"))) == Code.U1
-    assert refused(BLOB, dataclasses.replace(METADATA, update_bytes=len(BLOB) + 1)) == Code.U1
+    assert refused(BLOB, dataclasses.replace(METADATA, update_bytes=len(BLOB) + 1)) == Code.U2
 
 
 def test_wrong_root_or_number_of_channels_is_u3() -> None:
