@@ -14,6 +14,7 @@ from eth_account.signers.local import LocalAccount
 from eth_utils.address import is_hex_address, to_checksum_address
 from pydantic_core import from_json
 
+from chain.files import sync_folder
 from chain.protocol.errors import ConfigError
 
 Kdf = Literal["scrypt", "pbkdf2"]
@@ -102,11 +103,7 @@ def _write_new(path: Path, data: bytes) -> None:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from chain.files import write_atomic
+from chain.files import sync_folder, write_atomic
 from chain.protocol import abi
 from chain.protocol.digest import Digest
 from chain.protocol.errors import ConfigError, VerificationError
@@ -127,6 +127,7 @@ class Journal:
         unsent = self._pending / "residual.bin"
         if accepted and unsent.exists():
             unsent.replace(self.folder / "residual.bin")  # atomic: before it the old residual counts, after it the new
+            sync_folder(self.folder)
         self._discard()
 
     def prepared_round(self) -> int | None:

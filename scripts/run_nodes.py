@@ -29,7 +29,7 @@ def run_nodes(
                     console.print(escape(fleet.last_words(event.node)))
             else:
                 line = event_line(event.kind, event.round, event.values)
-                console.print(f"{event.node:10} {line}", highlight=False)
+                console.print(f"{event.node:10} {line}", highlight=False, soft_wrap=True)
     sys.exit(worst)
 
 

@@ -1,6 +1,9 @@
 """Fixtures of the integration tests. The parts are in `harness.py`, beside this file."""
 
+import fcntl
 import itertools
+import json
+import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -51,10 +54,24 @@ class Finished:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """`roundledger demo --rounds 3`: four nodes, each a process of its own. Nobody may change its folder."""
-    folder, marker = tmp_path_factory.mktemp("finished") / "demo", f"roundledger-test-{uuid.uuid4()}"
-    done = command("demo", "--rounds", ROUNDS, "--dir", folder, environment={"ROUNDLEDGER_TEST": marker})
-    return Finished(folder, done, marker)
+    """`roundledger demo --rounds 3`: four nodes, each a process of its own. Nobody may change its folder.
+
+    It runs once, whichever worker of pytest-xdist asks first.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    shared.mkdir(exist_ok=True)
+    with (shared / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        about = shared / "done.json"
+        if not about.exists():
+            marker = f"roundledger-test-{uuid.uuid4()}"
+            done = command(
+                "demo", "--rounds", ROUNDS, "--dir", shared / "demo", environment={"ROUNDLEDGER_TEST": marker}
+            )
+            about.write_text(json.dumps([marker, done.code, done.out, done.err]))
+    marker, *ended = json.loads(about.read_text())
+    return Finished(shared / "demo", Done(*ended), marker)
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,6 @@ from chain.reader import LedgerReader
 from chain.rpc import RpcError
 from fl_node.ledger import Ledger
 
-pytestmark = pytest.mark.xdist_group("finished")
-
 LEDGER_CODES = {"L2", "L3", "C1", "U6", "A3"}  # what a replay of wrong events may stumble over first
 
 

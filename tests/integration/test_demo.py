@@ -18,8 +18,6 @@ from chain.devnet_process import start_time
 from chain.protocol.digest import Digest
 from chain.rpc import Rpc
 
-pytestmark = pytest.mark.xdist_group("finished")  # one worker runs the demo, once
-
 
 def test_demo_passes_and_says_so(finished: Finished) -> None:
     lines = finished.done.out.strip().splitlines()

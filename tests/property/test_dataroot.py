@@ -35,7 +35,7 @@ def records_of(table: list[tuple[float, float, int]], ids: tuple[str, ...] | Non
 
 
 def naive_root(records: Records, secret: bytes) -> bytes:
-    """DESIGN's definition, spelled out one record at a time, with RFC 6962's own recursion."""
+    """The definition, spelled out one record at a time, with RFC 6962's own recursion."""
 
     def mac(word: bytes, data: bytes) -> bytes:
         return hmac.new(secret, word + data, hashlib.sha256).digest()
