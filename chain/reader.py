@@ -29,13 +29,13 @@ class LedgerReader:
         TrustError when what stands there is not what was pinned.
         """
         pinned = self.deployment
-        if (chain_id := int(self.rpc.call("eth_chainId"), 16)) != pinned.chain_id:
+        if (chain_id := self._quantity("eth_chainId")) != pinned.chain_id:
             problem = f"this server is on chain {chain_id}, the deployment record names chain {pinned.chain_id}"
             raise ConfigError(self.rpc.name, f"wrong chain id: {problem}", "check --rpc and the deployment record")
-        genesis = self.block(0)["hash"]
+        genesis = self.block(0).get("hash")
         if genesis != pinned.genesis_block:
             raise TrustError(Code.L1, "genesis block", pinned.genesis_block, genesis)
-        code = bytes.fromhex(self.rpc.call("eth_getCode", pinned.address, "latest")[2:])
+        code = self._bytes("eth_getCode", pinned.address, "latest")
         if not code:
             hint = "was the devnet started again without its saved state?"
             raise ConfigError(pinned.address, f"no contract at this address on chain {chain_id}", hint)
@@ -43,7 +43,7 @@ class LedgerReader:
             raise TrustError(Code.L1, f"bytecode of {pinned.address}", pinned.bytecode_hash, found)
 
     def block_number(self) -> int:
-        return int(self.rpc.call("eth_blockNumber"), 16)
+        return self._quantity("eth_blockNumber")
 
     def block(self, number: int) -> dict[str, Any]:
         found = self.rpc.call("eth_getBlockByNumber", hex(number), False)
@@ -54,10 +54,9 @@ class LedgerReader:
     def head(self, block: int) -> bytes:
         """The running head as of the end of `block`."""
         try:
-            found = self.rpc.call("eth_call", {"to": self.deployment.address, "data": _HEAD_CALL}, hex(block))
+            return self._bytes("eth_call", {"to": self.deployment.address, "data": _HEAD_CALL}, hex(block))
         except RpcError as error:
             raise Unavailable(Code.L2, f"head at block {block}", error) from None
-        return bytes.fromhex(found[2:])
 
     def logs(self, first: int, last: int) -> Iterator[Log]:
         """Every log of the ledger in blocks `first` to `last`, in order."""
@@ -72,8 +71,29 @@ class LedgerReader:
                     raise Unavailable(Code.L2, f"logs of block {first}", error) from None
                 size = max(1, size // 2)
                 continue
-            yield from map(_log, found)
+            try:
+                yield from [_log(raw) for raw in found]
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise Unavailable(
+                    Code.L2, f"logs of blocks {first} to {until}", self._senseless("eth_getLogs")
+                ) from None
             first = until + 1
+
+    def _quantity(self, method: str, *params: object) -> int:
+        try:
+            return int(self.rpc.call(method, *params), 16)
+        except (ValueError, TypeError):
+            raise Unavailable(Code.L1, self.rpc.name, self._senseless(method)) from None
+
+    def _bytes(self, method: str, *params: object) -> bytes:
+        try:
+            return bytes.fromhex(self.rpc.call(method, *params).removeprefix("0x"))
+        except (ValueError, AttributeError):
+            raise Unavailable(Code.L1, self.rpc.name, self._senseless(method)) from None
+
+    @staticmethod
+    def _senseless(method: str) -> str:
+        return f"a senseless answer to {method}"
 
 
 def _log(raw: dict[str, Any]) -> Log:

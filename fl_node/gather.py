@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from chain.protocol import verdicts
-from chain.protocol.errors import Unavailable, VerificationError
+from chain.protocol.errors import Code, Unavailable, VerificationError
 from chain.protocol.round import Round
 from chain.protocol.rules import Rules
 from fl_node.gradient import Layout
@@ -36,14 +36,15 @@ def gather(
 ) -> dict[str, Result]:
     """A result for every participant that revealed, in the order of participant numbers.
 
-    A blob that is not there yet is looked for again as long as `again()` says so.
+    A blob that is not there yet, or damaged, is looked for again as long as `again()` says so: honest nodes that looked at
+    different moments should come to the same verdict.
     """
     participants = sorted(round_.reveals, key=lambda who: round_.roster[who])
     with ThreadPoolExecutor(threads) as pool:
         results = dict(
             zip(participants, pool.map(lambda who: look(store, round_, who, layout, rules), participants), strict=True)
         )
-    while missing := [who for who, result in results.items() if isinstance(result, Unavailable)]:
+    while missing := [who for who, result in results.items() if verdict_of(result) == verdicts.EXCLUDED[Code.U1]]:
         if not again():
             break
         results |= {who: look(store, round_, who, layout, rules) for who in missing}

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chain.protocol.errors import Code, VerificationError
+from chain.protocol.errors import Code, Unavailable, VerificationError
 from chain.protocol.history import History
 from chain.protocol.rules import Rules
 from chain.reader import LedgerReader
@@ -30,7 +30,11 @@ class Ledger:
 
     def sync(self, progress: Callable[[int], None] | None = None) -> History:
         """Replays what is new. Raises VerificationError, TrustError (L1) or Unavailable."""
-        block = self.reader.block_number()
+        block, first = self.reader.block_number(), self.reader.deployment.block
+        if block < first:  # nothing was looked at: that must not pass for an empty history
+            raise Unavailable(
+                Code.L2, "ledger", f"the server ends at block {block}, the ledger begins in block {first}"
+            )
         if block <= self.block:
             return self.history
         try:

@@ -36,6 +36,8 @@ def decode_model(data: bytes, expected: Digest, max_bytes: int) -> Tensors:
     for name, tensor in tensors.items():
         if tensor.dtype != np.float32:
             raise VerificationError(Code.U2, f"{subject} tensor {name}", "float32", tensor.dtype)
+        if not tensor.size:
+            raise VerificationError(Code.U2, f"{subject} tensor {name}", "at least one entry", tensor.shape)
         if not np.isfinite(tensor).all():
             raise VerificationError(Code.U2, f"{subject} tensor {name}", "finite weights", "NaN or infinity")
     return tensors

@@ -1,9 +1,10 @@
 """Options and helpers that several commands share."""
 
 import json
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -13,8 +14,24 @@ from chain.protocol.errors import ConfigError
 if TYPE_CHECKING:
     from fl_node.ledger import Ledger
 
-out = Console()
-err = Console(stderr=True)
+READER_GONE = 141  # what a shell reports of a program that SIGPIPE has ended
+
+
+class Terminal(Console):
+    """rich ends the program with 1 when the reader has gone (`roundledger audit | head`); here 1 is a finding."""
+
+    def on_broken_pipe(self) -> None:
+        reader_gone()
+
+
+def reader_gone() -> NoReturn:
+    """Ends as if by SIGPIPE, which Python does not let through."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at the end would complain
+    sys.exit(READER_GONE)
+
+
+out = Terminal()
+err = Terminal(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout; progress goes to stderr.")]
 DeploymentFile = Annotated[Path, typer.Option("--deployment", help="The deployment record.")]
@@ -25,7 +42,11 @@ PasswordFile = Annotated[Path, typer.Option("--password-file", help="A file with
 
 
 def show_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    try:
+        sys.stdout.write(json.dumps(value, indent=2) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        reader_gone()
 
 
 def checked_address(text: str) -> str:

@@ -309,9 +309,13 @@ def test_record_with_another_first_block_never_passes(evidence: Evidence) -> Non
     block = json.loads((evidence.folder / "deployment.json").read_text())["block"]
     evidence.edit_record(block=0)
     assert evidence.audit().code == 0  # looks further back than needed, and finds nothing more
-    for later in (block + 1, block + 20, 10**6):
+    for later in (block + 1, block + 20):
         evidence.edit_record(block=later)
-        assert evidence.audit().code in (1, 2, 5)
+        done = evidence.audit()
+        assert (done.code, {code for code, _, _ in bad(done)}) == (1, {"L3"})
+    evidence.edit_record(block=10**6)  # a server that is behind, as far as one can see
+    done = evidence.audit()
+    assert (done.code, bad(done), bad(done, "missing")) == (3, [], [("L2", None, None)])
 
 
 @pytest.mark.parametrize(

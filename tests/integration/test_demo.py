@@ -124,6 +124,18 @@ def test_audit_report_and_people_see_the_same(finished: Finished, url: str, tmp_
         assert finding["message"] in done.out
 
 
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_audit_whose_reader_has_gone_is_no_finding(finished: Finished, url: str, more: list[str]) -> None:
+    words = ["-m", "fl_node.cli", "audit", "--deployment", finished.folder / "deployment.json", "--rpc", url]
+    words += ["--blobs", finished.folder / "blobs", *more]
+    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as audit:
+        assert audit.stdout is not None
+        audit.stdout.close()  # `roundledger audit | head -0`
+        assert audit.stderr is not None
+        assert b"Traceback" not in audit.stderr.read()
+    assert audit.returncode == 141
+
+
 def test_status_shows_every_round(finished: Finished, url: str) -> None:
     words = ["status", "--deployment", finished.folder / "deployment.json", "--rpc", url]
     report = invoke(*words, "--json").json

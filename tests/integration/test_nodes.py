@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from conftest import MAKE
-from harness import Federation, Nodes, command, wait_for
+from harness import Federation, Nodes, command, found_federation, wait_for
 
 from chain.devnet import Devnet
 from chain.errors import WrongPhase, WrongRound
@@ -164,22 +164,23 @@ def test_kill_after_the_commit_and_restart_reveals_with_the_seal_of_the_journal(
     assert assert_audit_passes(made) == []
 
 
-def test_late_node_catches_up_from_the_model_blob_and_missing_ones_stop_nobody(federation: MAKE, nodes: Nodes) -> None:
-    made = federation(3, rounds=2, commit_window=6, reveal_window=60, attest_window=60)
-    others = [made.session(2), made.session(3)]
-    begin(others[0], 1)
-    take_part(others, 1, until=Phase.COMMIT)
-    for session in others:  # participant 1 is enrolled, and missing: they close the phase when its window has passed
-        assert session.wait_while(1, Phase.COMMIT).phase is Phase.REVEAL
-    take_part(others, 1)
-    assert made.history().rounds[0].commits.keys() == {made.address(2), made.address(3)}
+def test_late_node_catches_up_from_the_model_blob_and_missing_ones_stop_nobody(nodes: Nodes, tmp_path: Path) -> None:
+    with Devnet.start() as net:  # its own: the clock is moved
+        made = found_federation(tmp_path, net, participants=3, rounds=2, enrolled=None, **LONG)
+        others = [made.session(2), made.session(3)]
+        begin(others[0], 1)
+        take_part(others, 1, until=Phase.COMMIT)
+        net.increase_time(LONG["commit_window"])  # participant 1 is enrolled, and missing
+        others[0].client.advance(1)
+        take_part(others, 1)
+        assert made.history().rounds[0].commits.keys() == {made.address(2), made.address(3)}
 
-    nodes.start(made.config(1))  # it opens round 2 itself: nobody else does
-    assert nodes.wait("caught up", "node-1").values == {"model": str(made.history().model)}
-    take_part(others, 2)
-    assert nodes.wait("done", "node-1").round == 2
-    assert accepted(made.history().rounds[1], made.address(1))
-    assert assert_audit_passes(made) == []
+        nodes.start(made.config(1))  # it opens round 2 itself: nobody else does
+        assert nodes.wait("caught up", "node-1").values == {"model": str(made.history().model)}
+        take_part(others, 2)
+        assert nodes.wait("done", "node-1").round == 2
+        assert accepted(made.history().rounds[1], made.address(1))
+        assert assert_audit_passes(made) == []
 
 
 def test_sigterm_and_sigint_end_a_node_at_once_and_cleanly(federation: MAKE, nodes: Nodes) -> None:
@@ -319,7 +320,7 @@ FORGERIES: list[tuple[Callable[[Session, Update, Layout], Forged], Code]] = [
 
 def test_forged_updates_are_excluded_for_the_right_reason(federation: MAKE, nodes: Nodes) -> None:
     """Each round the fourth participant cheats in another way; all the others, one of them a process, exclude it."""
-    windows = LONG | {"attest_window": 8}  # a missing blob is waited for during half of it
+    windows = LONG | {"attest_window": 12}  # a missing blob is waited for during half of it
     made = federation(4, rounds=len(FORGERIES), **windows)
     honest, cheat = [made.session(2), made.session(3)], made.session(4)
     nodes.start(made.config(1))
@@ -348,7 +349,7 @@ def test_forged_updates_are_excluded_for_the_right_reason(federation: MAKE, node
 
 
 def test_committed_and_never_revealed_is_a_no_show(federation: MAKE) -> None:
-    made = federation(3, rounds=1, commit_window=60, reveal_window=2, attest_window=60)
+    made = federation(3, rounds=1, commit_window=60, reveal_window=4, attest_window=60)
     honest, absent = [made.session(1), made.session(2)], made.session(3)
     begin(honest[0], 1)
     take_part([absent], 1, until=Phase.COMMIT)
@@ -367,7 +368,7 @@ def test_committed_and_never_revealed_is_a_no_show(federation: MAKE) -> None:
 
 
 def test_round_without_quorum_aborts_and_the_next_builds_on_the_same_model(federation: MAKE) -> None:
-    made = federation(3, rounds=1, commit_window=60, reveal_window=60, attest_window=2)
+    made = federation(3, rounds=1, commit_window=60, reveal_window=60, attest_window=4)
     sessions = [made.session(seat) for seat in (1, 2, 3)]
     begin(sessions[0], 1)
     take_part(sessions, 1, until=Phase.REVEAL)
