@@ -13,7 +13,7 @@ demo: setup
 	@roundledger demo --dataset $(DATASET) --dir runs/demo
 
 test: lint
-	@pytest -n 2 --dist loadgroup
+	@pytest -n 2
 
 lint: setup
 	@ruff format --check .

@@ -1,7 +1,7 @@
 """Sending transactions from one account: the nonce manager, fees, receipts, and reverts as typed exceptions.
 
-web3 builds, signs and waits; what it sends and receives goes through `chain.rpc`, so that a server's answer is bounded in
-size, depth and time here, too.
+web3 builds, signs and waits; what it sends and receives goes through `chain.rpc`, so that a server's answer is bounded
+in size, depth and time here, too.
 """
 
 import threading
@@ -81,14 +81,14 @@ class Sender:
         estimate = call.estimate_gas({"from": self.address}, block_identifier="pending")
         gas = int(estimate * _GAS_SHARE) + _GAS_EXTRA
         with self._lock:
-            if self._nonce is None:
-                self._nonce = self.web3.eth.get_transaction_count(self.account.address, "pending")
-            transaction = call.build_transaction({"from": self.address, "gas": gas, "nonce": self._nonce})
+            nonce, self._nonce = self._nonce, None  # if anything goes wrong now, the next one asks the chain
+            if nonce is None:
+                nonce = self.web3.eth.get_transaction_count(self.account.address, "pending")
+            transaction = call.build_transaction({"from": self.address, "gas": gas, "nonce": nonce})
             raw = self.account.sign_transaction(transaction).raw_transaction
-            self._nonce, nonce = None, self._nonce  # whatever goes wrong now, ask the chain before the next one
             sent = self.web3.eth.send_raw_transaction(raw)
             self._nonce = nonce + 1
-        receipt = self.web3.eth.wait_for_transaction_receipt(sent, self.timeout, poll_latency=0.02)
+        receipt = self.web3.eth.wait_for_transaction_receipt(sent, self.timeout, poll_latency=0.05)
         if receipt["status"] != 1:
             call.call({"from": self.address})  # the state that refused it is the present one: gives the reason
             raise UnknownRevert(f"transaction {sent.to_0x_hex()} failed")

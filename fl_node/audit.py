@@ -4,17 +4,19 @@ It yields one finding after the other and holds one round's updates at a time. I
 nodes, and none of the training code.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from chain.protocol import verdicts
 from chain.protocol.digest import Digest
-from chain.protocol.errors import Code, TrustError, Unavailable, VerificationError
+from chain.protocol.errors import Code, ConfigError, TrustError, Unavailable, VerificationError
 from chain.protocol.history import History
 from chain.protocol.round import Round
 from chain.protocol.rules import Rules
+from chain.reader import LedgerReader
+from chain.rpc import RpcError
 from fl_node import weights
 from fl_node.aggregate import aggregate
 from fl_node.channels import as_float
@@ -24,7 +26,15 @@ from fl_node.gradient import Layout
 from fl_node.ledger import Ledger
 from fl_node.store import BlobStore
 from fl_node.tensorfile import Tensors
-from fl_node.verify import Result, VerifiedUpdate, verify_accepted_set, verify_data_root, verify_model, verify_rules
+from fl_node.verify import (
+    Result,
+    VerifiedUpdate,
+    verify_accepted_set,
+    verify_data_root,
+    verify_head,
+    verify_model,
+    verify_rules,
+)
 
 
 class Status(StrEnum):
@@ -61,6 +71,7 @@ class Audit:
     ledger: Ledger
     store: BlobStore
     federation: Rules | None = None  # the rules file presented beside the record, if any
+    witnesses: Sequence[LedgerReader] = ()  # other servers, which must have the same head
     own_data: tuple[str, DataRoot] | None = None  # a participant that wants its own data roots checked (D1)
     threads: int = 1
     history: History = field(default_factory=History)
@@ -96,6 +107,9 @@ class Audit:
         except Unavailable as error:
             yield _missing(error, 0)
             return
+        except RpcError as error:
+            yield Finding(Status.MISSING, Code.L1, f"{self.ledger.reader.rpc.name}: {error}")
+            return
         if self.failed:
             return
         rules, findings = self._rules()
@@ -117,7 +131,33 @@ class Audit:
             yield _failed(error, self.history.current.number if self.history.current else 0)
             return
         yield Finding(Status.PASS, Code.L2, f"{self.history.events} events give the head 0x{self.history.head.hex()}")
+        yield from self._elsewhere()
         yield Finding(Status.PASS, Code.L3, f"{len(self.history.rounds)} rounds, every transition legal")
+        # The owner decides who votes: a roster that changed on the way is worth a look.
+        for change in self.history.changes:
+            if change.after:
+                yield Finding(Status.NOTE, Code.L3, f"{change.what} by the owner", change.after, change.participant)
+
+    def _elsewhere(self) -> Iterator[Finding]:
+        """L2 again, from elsewhere: a server that invents a history and its head cannot be found through itself."""
+        for witness in self.witnesses:
+            name = witness.rpc.name
+            try:
+                witness.check_deployment()
+                verify_head(self.history, witness.head(self.ledger.block))
+            except TrustError:
+                raise
+            except VerificationError as error:
+                yield Finding(Status.FAIL, Code.L2, f"according to {name}, {error.detail}")
+            except Unavailable as error:
+                yield _missing(error, 0, code=Code.L2)
+            else:
+                yield Finding(Status.PASS, Code.L2, f"{name} has the same head")
+        if self.ledger.known_head:
+            yield Finding(Status.PASS, Code.L4, f"passes through the known head 0x{self.ledger.known_head.hex()}")
+        elif not self.witnesses:
+            message = "only one server was asked: give --head or --witness to find one that invents logs and head alike"
+            yield Finding(Status.NOTE, Code.L2, message)
 
     def _rules(self) -> tuple[Rules | None, list[Finding]]:
         """The rules that the ledger pins: the file presented, if it is the right one, otherwise the blob."""
@@ -137,6 +177,8 @@ class Audit:
             return None, [*findings, _missing(error, 0, code=Code.L4)]
         except VerificationError as error:
             return None, [*findings, _failed(error, 0)]
+        except ConfigError as error:  # bytes with the pinned digest that are no rules
+            return None, [*findings, Finding(Status.FAIL, Code.L4, str(error))]
         return rules, [*findings, Finding(Status.PASS, Code.L4, f"rules {digest}, from their blob")]
 
     # --------------------------------------------------------------- rounds

@@ -36,8 +36,8 @@ def gather(
 ) -> dict[str, Result]:
     """A result for every participant that revealed, in the order of participant numbers.
 
-    A blob that is not there yet, or damaged, is looked for again as long as `again()` says so: honest nodes that looked at
-    different moments should come to the same verdict.
+    A blob that is not there yet, or damaged, is looked for again as long as `again()` says so: honest nodes that look
+    at different moments should come to the same verdict.
     """
     participants = sorted(round_.reveals, key=lambda who: round_.roster[who])
     with ThreadPoolExecutor(threads) as pool:

@@ -2,9 +2,11 @@
 ledger.
 
     lock                held while a node runs on this folder
+    ledger.json         the ledger that all of this belongs to
     secret              the record secret (see `dataroot`)
     checkpoint.json     the head that the history must extend
     residual.bin        what was not sent so far
+    watched             the round whose outcome this node is verifying
     pending/            the update of the running round: blob.bin, residual.bin (what it leaves unsent), seal.json
     (written last)
 
@@ -62,6 +64,16 @@ class Journal:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(self.folder, "another node is running with this state folder") from None
+
+    def bind(self, chain_id: int, ledger: str) -> None:
+        """The folder belongs to one ledger, from its first use on. Raises ConfigError when that is another one."""
+        path = self.folder / "ledger.json"
+        mine = {"format": FORMAT, "chain_id": chain_id, "ledger": ledger}
+        if not path.exists():
+            write_atomic(path, json.dumps(mine).encode())
+        elif (bound := _read_json(path)) != mine:
+            other = f"{bound.get('ledger')} on chain {bound.get('chain_id')}"
+            raise ConfigError(self.folder, f"the state folder of a node of ledger {other}", "give every ledger its own")
 
     # ---------------------------------------------------------- checkpoint
 
@@ -122,6 +134,7 @@ class Journal:
 
     def settle(self, round_number: int, *, accepted: bool) -> None:
         """The round is over. Settling again changes nothing."""
+        (self.folder / "watched").unlink(missing_ok=True)
         if self.prepared_round() != round_number:
             return
         unsent = self._pending / "residual.bin"
@@ -129,6 +142,20 @@ class Journal:
             unsent.replace(self.folder / "residual.bin")  # atomic: before it the old residual counts, after it the new
             sync_folder(self.folder)
         self._discard()
+
+    def watch(self, round_number: int) -> None:
+        """Notes that the outcome of this round is being verified: a model that is refused must stay refused."""
+        write_atomic(self.folder / "watched", str(round_number).encode())
+
+    def unfinished_round(self) -> int | None:
+        """The round that this node prepared an update for, or was verifying, and has not settled."""
+        watched = self.folder / "watched"
+        if watched.exists():
+            try:
+                return int(watched.read_text())
+            except ValueError:
+                raise ConfigError(watched, "damaged: not a round number") from None
+        return self.prepared_round()
 
     def prepared_round(self) -> int | None:
         saved = self._saved()
@@ -149,6 +176,14 @@ class Journal:
         """The seal goes first, as it came last: without it the rest counts for nothing."""
         (self._pending / "seal.json").unlink(missing_ok=True)
         shutil.rmtree(self._pending, ignore_errors=True)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(path, f"damaged: {error}") from None
+    return found if isinstance(found, dict) else {}
 
 
 def _check_format(saved: Mapping[str, Any]) -> None:

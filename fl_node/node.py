@@ -22,7 +22,7 @@ from fl_node.journal import Journal
 from fl_node.ledger import Ledger
 from fl_node.model import build_model
 from fl_node.rounds import run_round
-from fl_node.session import Report, Session
+from fl_node.session import Report, RoundGone, Session
 from fl_node.store import BlobStore
 
 OPENING_TURN = 2.0  # seconds that a participant leaves to the one whose turn it is to open
@@ -44,6 +44,7 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
     account = keys.unlock(config.keystore, keys.read_password(config.password_file))
     journal = Journal(config.state)
     journal.lock()
+    journal.bind(deployment.chain_id, deployment.address)
     return Session(
         rules=rules,
         address=account.address,
@@ -71,20 +72,23 @@ def run(session: Session) -> None:
         if len(history.finalized) >= session.rules.training.rounds:
             assert history.model is not None  # noqa: S101 - a replayed ledger has one
             session.load_model(history.model)
-            session.report("done", len(history.rounds), model=str(history.model))
+            session.report("done", len(history.rounds), model=str(history.model), head=f"0x{history.head.hex()}")
             return
-        run_round(session, open_round(session))
+        try:
+            run_round(session, open_round(session))
+        except RoundGone as gone:
+            session.report("reorganised", 0, reason=str(gone))
 
 
 def finish_interrupted_round(session: Session, history: History) -> None:
-    """Goes through the end of the round for which an update was pending when the node died, if it is over since.
+    """Goes through the end of the round that this node was in when it died, if that is over since.
 
     The node took part, so it verifies the outcome as if it had been there. Above all, one that has refused a model does
     not pick it up as the newest after a restart.
     """
-    prepared = session.journal.prepared_round()
-    if prepared and prepared <= len(history.rounds) and not history.rounds[prepared - 1].is_open:
-        run_round(session, prepared)
+    number = session.journal.unfinished_round()
+    if number and number <= len(history.rounds) and not history.rounds[number - 1].is_open:
+        run_round(session, number)
 
 
 def open_round(session: Session) -> int:
@@ -102,7 +106,7 @@ def open_round(session: Session) -> int:
             turn = (roster.index(session.address) - number) % len(roster)
             if time.monotonic() - since >= turn * OPENING_TURN:
                 session.send("open", number, lambda number=number: session.client.open(number))  # type: ignore[misc]
-                continue
+                since = time.monotonic()  # a refusal is no reason to ask at once again
         elif not waiting:
             waiting = True
             session.report(

@@ -34,6 +34,7 @@ def run_round(session: Session, number: int) -> None:
         reveal(session, number)
         round_ = session.wait_while(number, Phase.REVEAL)
     if round_.phase in (Phase.ATTEST, Phase.FINALIZED):
+        session.journal.watch(number)
         results = gather_updates(session, number)
         attest(session, number, results)
         round_ = session.wait_while(number, Phase.ATTEST)
@@ -85,14 +86,18 @@ def reveal(session: Session, number: int) -> None:
 
 
 def gather_updates(session: Session, number: int) -> dict[str, Result]:
-    """Fetches and verifies every revealed update; a missing blob is waited for during half of the attest window."""
+    """Fetches and verifies every revealed update; a missing blob is waited for during half of the attest window, unless
+    the others have finalized the round before.
+    """
     session.report("verify", number)
     round_ = session.round(number)
     patience = round_.deadline - session.rules.ledger.attest_window / 2
     layout = Layout.of(session.model)
-    results = gather(
-        session.store, round_, layout, session.rules, session.threads, lambda: session.pause_until(patience)
-    )
+
+    def again() -> bool:
+        return session.pause_until(patience) and session.round(number).phase is Phase.ATTEST
+
+    results = gather(session.store, round_, layout, session.rules, session.threads, again)
     for who, result in results.items():
         if isinstance(result, Exception):
             session.report("excluded", number, participant=who, reason=str(result))

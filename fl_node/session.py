@@ -37,6 +37,12 @@ class Stopped(RoundledgerError):
     exit_code = 0
 
 
+class RoundGone(RoundledgerError):
+    """The round that this node was in is not in the history any more: blocks were reorganised. Look again."""
+
+    exit_code = 3
+
+
 class Report(Protocol):
     """Receives what the node does: kind of event, round (0: none), values."""
 
@@ -74,7 +80,10 @@ class Session:
         return self.patiently(self.ledger.sync)
 
     def round(self, number: int) -> Round:
-        return self.history().rounds[number - 1]
+        rounds = self.history().rounds
+        if number > len(rounds):
+            raise RoundGone(f"round {number} was taken back by a reorganisation of the chain")
+        return rounds[number - 1]
 
     def load_model(self, digest: Digest) -> None:
         """Makes the finalized model `digest` the present one; from its blob if this node did not derive it itself."""

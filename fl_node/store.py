@@ -23,14 +23,12 @@ class BlobStore:
         self._store = _open(self.location, create)
 
     def put(self, data: bytes) -> Digest:
-        """Stores `data` under its digest; storing it again changes nothing. Raises Unavailable when the store
-        refuses.
-        """
+        """Stores `data` under its digest, in the place of whatever else lies there. Raises Unavailable if it cannot."""
         digest = Digest.of(data)
         try:
             obstore.put(self._store, _path(digest), data, mode="create")
         except AlreadyExistsError:
-            pass  # the same name: the same bytes, or readers will say which blob is damaged
+            self._heal(digest, data)
         except (BaseError, OSError) as error:
             raise Unavailable(Code.U1, f"blob {digest.short}", _reason(error)) from None
         return digest
@@ -51,10 +49,8 @@ class BlobStore:
 
         Raises Unavailable when it cannot be had, VerificationError (U1) when what lies under its name are other bytes.
         """
-        if isinstance(self._store, LocalStore) and (path := Path(self.location) / _path(digest)).exists():
-            # A named pipe in a blob's place would block the reader for ever.
-            if not path.is_file() or path.is_symlink():
-                raise VerificationError(Code.U1, subject, "a regular file", str(path))
+        if isinstance(self._store, LocalStore) and (path := Path(self.location) / _path(digest)).is_fifo():
+            raise VerificationError(Code.U1, subject, "a file", f"a pipe, which would block for ever, at {path}")
         try:
             found = obstore.get(self._store, _path(digest))
             size = found.meta["size"]

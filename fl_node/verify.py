@@ -70,10 +70,12 @@ def _verify_norms(update: Update, layout: Layout, subject: str) -> None:
 
 
 def verify_limits(metadata: Metadata, participant: str, round_number: int, rules: Rules) -> None:
-    """U2 before a byte is read: the size that was committed. Raises VerificationError."""
-    if metadata.update_bytes > rules.limits.update_bytes:
-        subject = f"round {round_number} update of {participant}"
-        raise VerificationError(Code.U2, subject, f"at most {rules.limits.update_bytes} bytes", metadata.update_bytes)
+    """U2 before a byte is read: the size and the number of records that were committed. Raises VerificationError."""
+    subject, limits = f"round {round_number} update of {participant}", rules.limits
+    if metadata.update_bytes > limits.update_bytes:
+        raise VerificationError(Code.U2, subject, f"at most {limits.update_bytes} bytes", metadata.update_bytes)
+    if metadata.records > limits.records:
+        raise VerificationError(Code.U2, subject, f"at most {limits.records} records", metadata.records)
 
 
 Result = VerifiedUpdate | VerificationError | Unavailable

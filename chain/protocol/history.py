@@ -13,7 +13,7 @@ from functools import singledispatchmethod
 from chain.protocol import events as ev
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
-from chain.protocol.round import FOREVER, Member, Phase, Round
+from chain.protocol.round import FOREVER, Member, MembershipChange, Phase, Round
 from chain.protocol.seal import domain_separator, seal
 
 
@@ -28,6 +28,7 @@ class History:
     created: ev.Created | None = None
     model: Digest | None = None
     members: dict[str, Member] = field(default_factory=dict)
+    changes: list[MembershipChange] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
     _domain: bytes = b""
 
@@ -91,6 +92,7 @@ class History:
         _claim(event.number == number, _name(event), f"number {number}", event.number)
         _claim(event.from_round == first, _name(event), f"from round {first}", event.from_round)
         self.members[event.participant] = Member(number, event.from_round, FOREVER)
+        self.changes.append(MembershipChange(newest, event.participant, f"enrolled from round {event.from_round}"))
 
     @_on.register
     def _(self, event: ev.Retired, block: int) -> None:
@@ -101,6 +103,9 @@ class History:
             event.until_round == len(self.rounds), _name(event), f"until round {len(self.rounds)}", event.until_round
         )
         member.until_round = event.until_round
+        self.changes.append(
+            MembershipChange(len(self.rounds), event.participant, f"retired after round {event.until_round}")
+        )
 
     @_on.register
     def _(self, event: ev.Opened, block: int) -> None:

@@ -30,6 +30,15 @@ class Member:
         return self.from_round <= round_number <= self.until_round
 
 
+@dataclass(frozen=True, slots=True)
+class MembershipChange:
+    """What the owner did to the roster after round `after` had been opened (0: before the first)."""
+
+    after: int
+    participant: str
+    what: str
+
+
 @dataclass(slots=True)
 class Round:
     """Everything the ledger holds about one round. Times and deadlines are in seconds of block time."""

@@ -166,6 +166,7 @@ class LimitRules(Table):
 
     update_bytes: Annotated[int, Strict(), Field(ge=1, le=2**40)] = 2**28
     model_bytes: Annotated[int, Strict(), Field(ge=1, le=2**40)] = 2**30
+    records: Positive = 10_000_000  # that a participant may claim: they are its weight
 
 
 class Rules(Table):

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chain.protocol.errors import ConfigError
-from fl_node.cli.options import Blobs, DeploymentFile, Json, RpcUrl, err, open_ledger, open_reader, out, show_json
+from fl_node.cli.options import (
+    Blobs,
+    DeploymentFile,
+    Json,
+    KnownHead,
+    RpcUrl,
+    err,
+    open_ledger,
+    open_reader,
+    out,
+    show_json,
+)
 
 if TYPE_CHECKING:
     from fl_node.dataroot import DataRoot
@@ -30,6 +41,8 @@ def audit(
     blobs: Blobs,
     federation: Annotated[Path | None, typer.Option(help="The rules file; default: the one beside the record.")] = None,
     node: Annotated[Path | None, typer.Option(help="Your own node.toml: checks your data roots too (D1).")] = None,
+    head: KnownHead = None,
+    witness: Annotated[list[str] | None, typer.Option(help="Another server that must agree; may be repeated.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Updates verified at the same time.")] = 1,
     report_file: Annotated[Path | None, typer.Option("--report", help="Also write the JSON report here.")] = None,
     verbose: Annotated[bool, typer.Option(help="Every finding on a line, also those that pass.")] = False,
@@ -43,13 +56,14 @@ def audit(
     from fl_node.report import FindingPrinter, advice, audit_json, rounds_table
     from fl_node.store import BlobStore
 
-    ledger = open_reader(deployment, rpc)
+    ledger = open_reader(deployment, rpc, head)
     beside = deployment.parent / ledger.reader.deployment.federation
     rules_file = federation or (beside if beside.exists() else None)
     audit = Audit(
         ledger=ledger,
         store=BlobStore(blobs, create=False),
         federation=load_rules(rules_file) if rules_file else None,
+        witnesses=[open_reader(deployment, url).reader for url in witness or []],
         own_data=own_data_root(node) if node else None,
         threads=threads,
     )

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from chain.protocol.errors import Pending
-from fl_node.cli.options import Blobs, DeploymentFile, Json, RpcUrl, open_ledger, out, show_json
+from fl_node.cli.options import Blobs, DeploymentFile, Json, KnownHead, RpcUrl, open_ledger, out, show_json
 
 node_app = typer.Typer(no_args_is_help=True, help="One organisation's node.")
 
@@ -49,6 +49,7 @@ def classify(
     labelled: Annotated[
         bool, typer.Option("--labelled", help="The input has labels: report accuracy and ROC AUC.")
     ] = False,
+    head: KnownHead = None,
     as_json: Json = False,
 ) -> None:
     """Classify users' data with the newest finalized model, after verifying the ledger that names it."""
@@ -60,7 +61,7 @@ def classify(
     from fl_node.store import BlobStore
     from fl_node.weights import decode_model
 
-    history, store = open_ledger(deployment, rpc).sync(), BlobStore(blobs, create=False)
+    history, store = open_ledger(deployment, rpc, head).sync(), BlobStore(blobs, create=False)
     if not history.finalized or history.model is None:
         raise Pending("no round is finalized yet: there is no trained model to classify with")
     rules = Rules.from_canonical(store.get(history.rules.rules_digest, "rules", MAX_RULES), "rules blob")

@@ -34,6 +34,9 @@ out = Terminal()
 err = Terminal(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout; progress goes to stderr.")]
+KnownHead = Annotated[
+    str | None, typer.Option("--head", help="A head known from elsewhere: the history must pass through it.")
+]
 DeploymentFile = Annotated[Path, typer.Option("--deployment", help="The deployment record.")]
 RpcUrl = Annotated[str, typer.Option("--rpc", help="The chain's JSON-RPC server.")]
 Blobs = Annotated[str, typer.Option("--blobs", help="The blob store: a folder, or an s3://, gs://, az:// URL.")]
@@ -60,18 +63,26 @@ def checked_address(text: str) -> str:
     return str(to_checksum_address(text))
 
 
-def open_ledger(deployment: Path, rpc: str) -> "Ledger":
+def open_ledger(deployment: Path, rpc: str, head: str | None = None) -> "Ledger":
     """The pinned ledger, checked to be that one (L1)."""
-    ledger = open_reader(deployment, rpc)
+    ledger = open_reader(deployment, rpc, head)
     ledger.reader.check_deployment()
     return ledger
 
 
-def open_reader(deployment: Path, rpc: str) -> "Ledger":
+def open_reader(deployment: Path, rpc: str, head: str | None = None) -> "Ledger":
     """The pinned ledger, nothing checked yet."""
+    known = None
+    if head is not None:
+        try:
+            known = bytes.fromhex(head.removeprefix("0x"))
+        except ValueError:
+            known = b""
+        if len(known) != 32:
+            raise ConfigError("--head", f"not a head: {head}", "0x and 64 hex digits, as `status --json` gives them")
     from chain.deploy import load_deployment
     from chain.reader import LedgerReader
     from chain.rpc import Rpc
     from fl_node.ledger import Ledger
 
-    return Ledger(LedgerReader(Rpc(rpc), load_deployment(deployment)))
+    return Ledger(LedgerReader(Rpc(rpc), load_deployment(deployment)), known_head=known)

@@ -54,6 +54,7 @@ quorum = 0.6667
 
 [limits]
 update_bytes = 1000000
+records = 5000
 model_bytes = 2000000
 """
 Path_ = tuple[str | int, ...]
@@ -187,7 +188,7 @@ def test_canonical_round_trip() -> None:
         lambda text: text.replace('"0.25"', "0.25"),
         lambda text: text.replace('"rounds":10', '"rounds":"10"'),
         lambda text: text.replace('"rounds":10', '"rounds":10,"rounds":10'),
-        lambda text: text.replace(',"limits":{"model_bytes":2000000,"update_bytes":1000000}', ""),
+        lambda text: text.replace(',"limits":{"model_bytes":2000000,"records":5000,"update_bytes":1000000}', ""),
         lambda text: json.dumps(json.loads(text)),
         lambda text: text[:-1],
         lambda text: "null",
