@@ -72,11 +72,12 @@ class LedgerReader:
                 size = max(1, size // 2)
                 continue
             try:
-                yield from [_log(raw) for raw in found]
+                logs = [_log(raw) for raw in _checked_list(found)]
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise Unavailable(
                     Code.L2, f"logs of blocks {first} to {until}", self._senseless("eth_getLogs")
                 ) from None
+            yield from logs
             first = until + 1
 
     def _quantity(self, method: str, *params: object) -> int:
@@ -94,6 +95,12 @@ class LedgerReader:
     @staticmethod
     def _senseless(method: str) -> str:
         return f"a senseless answer to {method}"
+
+
+def _checked_list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"a list, not {type(value).__name__}")
+    return value
 
 
 def _log(raw: dict[str, Any]) -> Log:

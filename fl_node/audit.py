@@ -128,7 +128,9 @@ class Audit:
             raise
         except VerificationError as error:
             self.history = self.ledger.history
-            yield _failed(error, self.history.current.number if self.history.current else 0)
+            # L2 and L4 are about the history as a whole, the others about the round that it broke off in.
+            current = None if error.code in (Code.L2, Code.L4) else self.history.current
+            yield _failed(error, current.number if current else 0)
             return
         yield Finding(Status.PASS, Code.L2, f"{self.history.events} events give the head 0x{self.history.head.hex()}")
         yield from self._elsewhere()

@@ -23,7 +23,7 @@ from chain.protocol import events
 from chain.protocol.digest import Digest
 from chain.protocol.history import History
 from chain.reader import LedgerReader
-from chain.rpc import RpcError
+from chain.rpc import Rpc, RpcError
 from fl_node.ledger import Ledger
 
 LEDGER_CODES = {"L2", "L3", "C1", "U6", "A3"}  # what a replay of wrong events may stumble over first
@@ -499,3 +499,67 @@ def test_own_data_without_the_secret_is_a_usage_error(evidence: Evidence) -> Non
     assert done.code == 2
     assert str(secret) in done.err
     assert not secret.exists()
+
+
+# ------------------------------------------------- a server that lies consistently
+
+
+def invented(evidence: Evidence) -> Callable[[str, list[Any], Any], Any]:
+    """Hides the last round, and gives the head that fits: nothing in its own answers contradicts it."""
+    last = len(evidence.history.rounds)
+    logs = logs_of(evidence)
+    kept = next(i for i, log in enumerate(logs) if (e := events.decode(log)) and getattr(e, "round", 0) == last)
+    head = heads(evidence)[kept]
+
+    def lie(asked: str, params: list[Any], result: Any) -> Any:
+        if asked == "eth_getLogs":
+            return result[:kept]
+        if asked == "eth_call":
+            return "0x" + head.hex()
+        return result
+
+    return lie
+
+
+def logs_of(evidence: Evidence) -> list[events.Log]:
+    reader = LedgerReader(Rpc(evidence.url), load_deployment(evidence.folder / "deployment.json"))
+    return list(reader.logs(0, reader.block_number()))
+
+
+def heads(evidence: Evidence) -> list[bytes]:
+    found = [events.EMPTY_HEAD]
+    for log in logs_of(evidence):
+        found.append(events.extend_head(found[-1], log))
+    return found
+
+
+def test_server_that_invents_logs_and_head_is_found_by_a_witness_or_a_known_head(evidence: Evidence) -> None:
+    head = f"0x{evidence.history.head.hex()}"
+    with proxy(evidence.url, invented(evidence)) as url:
+        alone = evidence.audit(url=url)
+        assert alone.code == 0 and len(alone.json["rounds"]) == len(evidence.history.rounds) - 1
+        assert ("L2", None, None) in bad(alone, "note")  # and it says that nobody else was asked
+        witnessed = evidence.audit("--witness", evidence.url, url=url)
+        assert (witnessed.code, bad(witnessed)) == (1, [("L2", None, None)])
+        known = evidence.audit("--head", head, url=url)
+        assert (known.code, bad(known)) == (1, [("L4", None, None)])
+    honest = evidence.audit("--witness", evidence.url, "--head", head)
+    assert (honest.code, bad(honest, "note")) == (0, [])
+    assert evidence.audit("--head", f"0x{heads(evidence)[9].hex()}").code == 0  # an older one is passed on the way
+    assert evidence.audit("--head", "0x12").code == 2
+
+
+def test_witness_that_cannot_be_asked_leaves_the_audit_incomplete(evidence: Evidence) -> None:
+    done = evidence.audit("--witness", "http://127.0.0.1:1")
+    assert (done.code, bad(done, "missing")) == (3, [("L2", None, None)])
+
+
+@pytest.mark.parametrize("answer", [None, "zz", "0xzz", {}, [], [None], [{"topics": []}], 7])
+@pytest.mark.parametrize("method", ["eth_blockNumber", "eth_getLogs", "eth_call", "eth_getCode", "eth_chainId"])
+def test_senseless_answers_are_no_evidence(evidence: Evidence, method: str, answer: Any) -> None:
+    with proxy(evidence.url, lambda asked, _, result: answer if asked == method else result) as url:
+        done = evidence.audit(url=url)
+    if method == "eth_getLogs" and answer == []:
+        assert done.code == 1  # well formed, and contradicted by the head
+    else:
+        assert (done.code, [code for code, _, _ in bad(done, "missing")]) in ((3, ["L1"]), (3, ["L2"]))

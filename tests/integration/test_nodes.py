@@ -82,7 +82,7 @@ def assert_audit_passes(made: Federation) -> list[tuple[Code, int, str | None]]:
     """(code, round, participant) of what the audit notes beside."""
     code, findings = made.audit()
     assert code == 0, [finding for finding in findings if finding.status is not Status.PASS]
-    return [(f.code, f.round, f.participant) for f in findings if f.status is Status.NOTE]
+    return [(f.code, f.round, f.participant) for f in findings if f.status is Status.NOTE and f.round]
 
 
 # -------------------------------------------------------------- killed, late
@@ -153,7 +153,8 @@ def test_kill_after_the_commit_and_restart_reveals_with_the_seal_of_the_journal(
     nodes.wait("reveal", "node-1", 1)
     assert nodes.find("train", "node-1", after=len(nodes.seen) - 5) is None  # not trained again
     attest_and_update(others, 1)
-    assert nodes.wait("done", "node-1").values == {"model": str(made.history().model)}
+    ended, history = nodes.wait("done", "node-1"), made.history()
+    assert ended.values == {"model": str(history.model), "head": f"0x{history.head.hex()}"}
     round_ = made.history().rounds[0]
     metadata = round_.reveals[made.address(1)]
     assert (journal["round"], metadata.update_digest) == (1, Digest.of(blob))

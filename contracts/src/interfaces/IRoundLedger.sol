@@ -22,10 +22,11 @@ pragma solidity 0.8.37;
 ///
 /// over every log of this contract in the order of emission, starting from zero; topics (the event's signature first)
 /// are 32 bytes each, data is the log's data as it stands. Every log counts, the inherited ones too. Replaying the logs
-/// must give the head, so no RPC server can drop, add, alter or reorder one unseen.
+/// must give the head: whoever drops, adds, alters or reorders logs contradicts it.
 ///
-/// Trust assumptions. The owner decides who is enrolled, and nothing else: it cannot touch a round, a model or the
-/// past. The contract checks order, time, membership, seals and the count of votes. It does not check what the digests
+/// Trust assumptions. The owner decides who is enrolled, from the next round on, and nothing else; it cannot touch a
+/// round or the past. Who decides the roster decides the quorum of later rounds, so every change of it is an event and
+/// part of the head. The contract checks order, time, membership, seals and the count of votes. It does not check what the digests
 /// stand for: every node does that before it attests, and any auditor afterwards.
 ///
 /// Time is `block.timestamp` in seconds. A window is open while `block.timestamp < deadline`.

@@ -294,3 +294,35 @@ def test_files_name_their_format(journal: Journal) -> None:
     journal.save_checkpoint(Checkpoint(1, bytes(32)))
     for path in (journal.folder / "checkpoint.json", journal.folder / "pending" / "seal.json"):
         assert json.loads(path.read_text())["format"] == "roundledger-journal/1"
+
+
+# ------------------------------------------------------ one ledger, one unfinished round
+
+
+def test_a_state_folder_belongs_to_one_ledger(journal: Journal) -> None:
+    for _ in range(2):
+        journal.bind(31337, "0xabc")
+    for chain_id, ledger in ((1, "0xabc"), (31337, "0xdef")):
+        with pytest.raises(ConfigError, match="0xabc on chain 31337"):
+            Journal(journal.folder).bind(chain_id, ledger)
+
+
+def test_one_node_at_a_time(journal: Journal) -> None:
+    journal.lock()
+    with pytest.raises(ConfigError, match="another node"):
+        Journal(journal.folder).lock()
+
+
+def test_a_watched_round_stays_unfinished_until_it_is_settled(journal: Journal) -> None:
+    assert journal.unfinished_round() is None
+    journal.watch(7)  # no update of its own: it only votes
+    assert Journal(journal.folder).unfinished_round() == 7
+    journal.settle(7, accepted=False)
+    assert journal.unfinished_round() is None
+
+
+def test_a_prepared_round_is_unfinished(journal: Journal) -> None:
+    journal.prepare(pending(3), residual(1), LAYOUT)
+    assert journal.unfinished_round() == 3
+    journal.settle(3, accepted=True)
+    assert journal.unfinished_round() is None

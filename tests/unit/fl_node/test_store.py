@@ -1,5 +1,6 @@
 """The blob store in a folder."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -111,3 +112,21 @@ def test_a_file_is_no_store(tmp_path: Path) -> None:
 def test_an_unknown_kind_of_url_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match="not a blob store"):
         BlobStore("gopher://example.invalid/blobs")
+
+
+@pytest.mark.parametrize("planted", [b"", b"garbage", b"hellp"])
+def test_putting_heals_what_lies_under_the_name(tmp_path: Path, planted: bytes) -> None:
+    store, digest = BlobStore(tmp_path), Digest.of(b"hello")
+    file_of(tmp_path, digest).parent.mkdir(parents=True)
+    file_of(tmp_path, digest).write_bytes(planted)
+    assert store.put(b"hello") == digest
+    assert store.get(digest, "test", MAX) == b"hello"
+
+
+def test_a_pipe_in_the_place_of_a_blob_does_not_block(tmp_path: Path) -> None:
+    digest = Digest.of(b"hello")
+    file_of(tmp_path, digest).parent.mkdir(parents=True)
+    os.mkfifo(file_of(tmp_path, digest))
+    with pytest.raises(VerificationError) as caught:
+        BlobStore(tmp_path).get(digest, "test", MAX)
+    assert caught.value.code == Code.U1
