@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import MAKE
 from harness import Federation, Nodes, command, found_federation, wait_for
 
@@ -28,7 +29,7 @@ from fl_node.channels import ChannelTable
 from fl_node.gradient import Layout, gradient_matrices
 from fl_node.model import load_tensors, to_tensors
 from fl_node.quantise import quantise
-from fl_node.session import Session
+from fl_node.session import RoundGone, Session
 from fl_node.train import train, training_seed
 from fl_node.update import LayerUpdate, Update
 
@@ -409,3 +410,30 @@ def test_wrong_password_and_foreign_chain_are_usage_errors(federation: MAKE, tmp
         assert code == 2
         assert f"{foreign.url}: wrong chain id: this server is on chain 4711" in said
         assert int(foreign.rpc.call("eth_blockNumber"), 16) == 0
+
+
+def test_roster_that_changes_on_the_way_is_a_note(federation: MAKE) -> None:
+    made = federation(3, rounds=2, **LONG)
+    sessions = [made.session(seat) for seat in (1, 2, 3)]
+    stranger = "0x" + "12" * 20
+    begin(sessions[0], 1)
+    made.client().enrol(stranger)
+    take_part(sessions, 1)
+    assert stranger not in made.history().rounds[0].roster  # from the next round on
+    made.client().retire(made.address(3))
+    notes = {(code, number, who) for code, number, who in assert_audit_passes(made)}
+    assert notes == {(Code.L3, 1, stranger), (Code.L3, 1, made.address(3))}
+
+
+def test_round_that_a_reorganisation_takes_back_is_left(federation: MAKE) -> None:
+    made = federation(2, rounds=1, **LONG)
+    session = made.session(1)
+    rpc = session.ledger.reader.rpc
+    before = rpc.call("evm_snapshot")
+    begin(session, 1)
+    assert rpc.call("evm_revert", before)
+    for _ in range(4):
+        rpc.call("evm_mine")
+    with pytest.raises(RoundGone):
+        session.round(1)
+    assert session.history().rounds == []  # and goes on from there

@@ -491,3 +491,11 @@ def test_exponents_are_e8m0_and_elements_sixty_fourths() -> None:
                 scale += 1
     assert (entry, scale) == (len(parts["elements"]), len(parts["exponents"]))
     assert parts["exponents"].min() >= EXPONENT_MIN + 133
+
+
+def test_more_records_than_the_rules_allow_is_u2_before_reading() -> None:
+    allowed = rules().limits.records
+    verify_limits(dataclasses.replace(METADATA, records=allowed), PARTICIPANT, ROUND, rules())
+    with pytest.raises(VerificationError) as caught:
+        verify_limits(dataclasses.replace(METADATA, records=allowed + 1), PARTICIPANT, ROUND, rules())
+    assert caught.value.code == Code.U2

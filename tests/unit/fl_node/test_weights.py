@@ -75,3 +75,8 @@ def test_too_large_is_u2() -> None:
 
 def test_bytes_that_are_no_tensors_are_u2() -> None:
     assert refused(b"") == refused(b"hello, world") == Code.U2
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (4, 0)])
+def test_empty_tensors_are_u2(shape: tuple[int, ...]) -> None:
+    assert refused(encode_model(model() | {"empty": np.zeros(shape, np.float32)})) == Code.U2
