@@ -79,6 +79,10 @@ class WrongPhase(Reverted):
     expected: U8
     actual: U8
 
+    def __str__(self) -> str:
+        names = dict(enumerate(("between rounds", "commit", "reveal", "attest")))
+        return f"the ledger refused: the phase is {names.get(self.actual)}, not {names.get(self.expected)} (any more)"
+
 
 @dataclass
 class WindowClosed(Reverted):
@@ -136,6 +140,9 @@ class InvalidVerdicts(Reverted):
 @dataclass
 class OwnableUnauthorizedAccount(Reverted):
     account: Address
+
+    def __str__(self) -> str:
+        return f"the ledger refused: {self.account} is not the owner, and only the owner may do this"
 
 
 @dataclass

@@ -71,6 +71,7 @@ class Demo:
     test: Records
     console: Console
     rounds: dict[int, RoundNumbers] = field(default_factory=dict)
+    head: str = ""  # of the ledger, as a node told it
 
     # ------------------------------------------------------------ running
 
@@ -84,6 +85,7 @@ class Demo:
                     raise DemoFailed(f"{event.node} ended with code {code}:\n{words}")
                 if not event.round:
                     continue
+                self.head = event.values.get("head", self.head)
                 if event.round > newest:
                     self._announce(newest)  # only now all of its transactions are counted
                     newest = event.round
@@ -177,7 +179,7 @@ def run_demo(dataset: str, folder: Path, rounds: int | None, participants: int, 
             f"everything is in {folder}; its chain again: `roundledger devnet up --state {folder / STATE}`",
             soft_wrap=True,
         )
-        return audit(folder, devnet.url)
+        return audit(folder, devnet.url, demo.head)
 
 
 def clear(folder: Path) -> None:
@@ -252,8 +254,8 @@ def finish(demo: Demo, devnet: Devnet) -> None:
     print_classification(result, demo.console)
 
 
-def audit(folder: Path, url: str) -> int:
-    """The audit as anybody would run it: another process, three arguments."""
+def audit(folder: Path, url: str, head: str) -> int:
+    """The audit as anybody would run it: another process, three sources, and a head on the word of a participant."""
     command = [sys.executable, "-m", "fl_node.cli", "audit", "--deployment", str(folder / "deployment.json")]
-    command += ["--rpc", url, "--blobs", str(folder / "blobs"), "--report", str(folder / "audit.json")]
+    command += ["--rpc", url, "--blobs", str(folder / "blobs"), "--head", head, "--report", str(folder / "audit.json")]
     return subprocess.run(command, check=False).returncode

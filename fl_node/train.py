@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 import torch
+import torch._dynamo  # the first training step would load it, for seconds, while the commit window is open
 from torch import nn
 from torch.nn import functional
 
