@@ -20,7 +20,12 @@ class Reverted(RoundledgerError):
 
     def __str__(self) -> str:
         values = ", ".join(f"{field.name}={_text(getattr(self, field.name))}" for field in fields(self))  # type: ignore[arg-type]
-        return f"the ledger refused: {type(self).__name__}({values})"
+        said = self.in_words()
+        return f"the ledger refused: {type(self).__name__}({values})" + (f": {said}" if said else "")
+
+    def in_words(self) -> str:
+        """What it means, where the name does not say it all."""
+        return ""
 
 
 class UnknownRevert(Reverted):
@@ -79,9 +84,9 @@ class WrongPhase(Reverted):
     expected: U8
     actual: U8
 
-    def __str__(self) -> str:
+    def in_words(self) -> str:
         names = dict(enumerate(("between rounds", "commit", "reveal", "attest")))
-        return f"the ledger refused: the phase is {names.get(self.actual)}, not {names.get(self.expected)} (any more)"
+        return f"the phase is {names.get(self.actual)}, not {names.get(self.expected)} (any more)"
 
 
 @dataclass
@@ -141,8 +146,8 @@ class InvalidVerdicts(Reverted):
 class OwnableUnauthorizedAccount(Reverted):
     account: Address
 
-    def __str__(self) -> str:
-        return f"the ledger refused: {self.account} is not the owner, and only the owner may do this"
+    def in_words(self) -> str:
+        return "only the owner may do this"
 
 
 @dataclass
