@@ -11,7 +11,7 @@ from typing import Any
 
 from chain.protocol import verdicts
 from chain.protocol.digest import Digest
-from chain.protocol.errors import Code, ConfigError, TrustError, Unavailable, VerificationError
+from chain.protocol.errors import Code, TrustError, Unavailable, VerificationError
 from chain.protocol.history import History
 from chain.protocol.round import Round
 from chain.protocol.rules import Rules
@@ -21,6 +21,7 @@ from fl_node import weights
 from fl_node.aggregate import aggregate
 from fl_node.channels import as_float
 from fl_node.dataroot import DataRoot
+from fl_node.fetch import fetch_model, fetch_rules
 from fl_node.gather import gather
 from fl_node.gradient import Layout
 from fl_node.ledger import Ledger
@@ -153,6 +154,8 @@ class Audit:
                 yield Finding(Status.FAIL, Code.L2, f"according to {name}, {error.detail}")
             except Unavailable as error:
                 yield _missing(error, 0, code=Code.L2)
+            except RpcError as error:
+                yield Finding(Status.MISSING, Code.L2, f"{name}: {error}")
             else:
                 yield Finding(Status.PASS, Code.L2, f"{name} has the same head")
         if self.ledger.known_head:
@@ -173,14 +176,12 @@ class Audit:
             else:
                 return self.federation, [Finding(Status.PASS, Code.L4, f"rules {digest}")]
         try:
-            rules = Rules.from_canonical(self.store.get(digest, "rules", 1 << 24), "rules blob")
+            rules = fetch_rules(self.store, digest)
             verify_rules(self.history, rules)
         except Unavailable as error:
             return None, [*findings, _missing(error, 0, code=Code.L4)]
         except VerificationError as error:
             return None, [*findings, _failed(error, 0)]
-        except ConfigError as error:  # bytes with the pinned digest that are no rules
-            return None, [*findings, Finding(Status.FAIL, Code.L4, str(error))]
         return rules, [*findings, Finding(Status.PASS, Code.L4, f"rules {digest}, from their blob")]
 
     # --------------------------------------------------------------- rounds
@@ -250,8 +251,7 @@ class Audit:
         """The stored model of a round (0: genesis), if its blob is what the ledger says."""
         what = f"model of round {number}" if number else "genesis model"
         try:
-            blob = self.store.get(digest, what, rules.limits.model_bytes)
-            return weights.decode_model(blob, digest, rules.limits.model_bytes), []
+            return fetch_model(self.store, digest, rules, what), []
         except Unavailable as error:
             return None, [_missing(error, number)]
         except VerificationError as error:

@@ -29,12 +29,12 @@ from chain.reader import LedgerReader
 from fl_node.classify import Classification, classify, print_classification, write_csv
 from fl_node.data import Records
 from fl_node.federation import found
+from fl_node.fetch import fetch_model
 from fl_node.fleet import Fleet, NodeEvent
 from fl_node.ledger import Ledger
 from fl_node.model import build_model, load_tensors
 from fl_node.presets import Preset, federation_toml, node_toml, preset
 from fl_node.store import BlobStore
-from fl_node.weights import decode_model
 
 ROUNDS = 10
 ETHER = 10**18
@@ -125,10 +125,8 @@ class Demo:
 
     def classify(self, model: Digest) -> Classification:
         """Classifies the held-out users with a finalized model, straight from its blob."""
-        limit = self.rules.limits.model_bytes
         module = build_model(self.rules, seed=0)
-        blob = BlobStore(self.folder / "blobs").get(model, f"model {model.short}", limit)
-        load_tensors(module, decode_model(blob, model, limit))
+        load_tensors(module, fetch_model(BlobStore(self.folder / "blobs"), model, self.rules))
         return classify(module, self.test, self.rules)
 
     # ------------------------------------------------------------- ending

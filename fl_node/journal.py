@@ -18,10 +18,10 @@ old one's place; otherwise the old residual stays, and with it what the update w
 import fcntl
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,8 @@ from fl_node.gradient import Layout, Matrix
 from fl_node.ledger import Checkpoint
 
 FORMAT = "roundledger-journal/1"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +73,18 @@ class Journal:
         mine = {"format": FORMAT, "chain_id": chain_id, "ledger": ledger}
         if not path.exists():
             write_atomic(path, json.dumps(mine).encode())
-        elif (bound := _read_json(path)) != mine:
+        elif (bound := _read(path, "ledger binding", dict)) and bound != mine:
             other = f"{bound.get('ledger')} on chain {bound.get('chain_id')}"
             raise ConfigError(self.folder, f"the state folder of a node of ledger {other}", "give every ledger its own")
 
     # ---------------------------------------------------------- checkpoint
 
     def checkpoint(self) -> Checkpoint | None:
-        path = self.folder / "checkpoint.json"
-        if not path.exists():
-            return None
-        try:
-            seen = json.loads(path.read_text())
-            _check_format(seen)
-            return Checkpoint(int(seen["events"]), bytes.fromhex(seen["head"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(path, f"damaged checkpoint: {error}") from None
+        return _read(
+            self.folder / "checkpoint.json",
+            "checkpoint",
+            lambda seen: Checkpoint(int(seen["events"]), bytes.fromhex(seen["head"])),
+        )
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         text = json.dumps({"format": FORMAT, "events": checkpoint.events, "head": checkpoint.head.hex()})
@@ -162,15 +160,11 @@ class Journal:
         return saved[0] if saved else None
 
     def _saved(self) -> tuple[int, Metadata] | None:
-        path = self._pending / "seal.json"
-        if not path.exists():
-            return None
-        try:
-            saved = json.loads(path.read_text())
-            _check_format(saved)
-            return int(saved["round"]), abi.decode(Metadata, bytes.fromhex(saved["metadata"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(path, f"damaged seal: {error}") from None
+        return _read(
+            self._pending / "seal.json",
+            "seal",
+            lambda saved: (int(saved["round"]), abi.decode(Metadata, bytes.fromhex(saved["metadata"]))),
+        )
 
     def _discard(self) -> None:
         """The seal goes first, as it came last: without it the rest counts for nothing."""
@@ -178,12 +172,16 @@ class Journal:
         shutil.rmtree(self._pending, ignore_errors=True)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read(path: Path, what: str, parse: Callable[[dict[str, Any]], T]) -> T | None:
+    """A JSON file of the journal; None if it is not there. Raises ConfigError for a damaged one."""
+    if not path.exists():
+        return None
     try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise ConfigError(path, f"damaged: {error}") from None
-    return found if isinstance(found, dict) else {}
+        saved = json.loads(path.read_text())
+        _check_format(saved)
+        return parse(saved)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(path, f"damaged {what}: {error}") from None
 
 
 def _check_format(saved: Mapping[str, Any]) -> None:

@@ -19,11 +19,11 @@ from chain.rpc import RpcError
 from chain.sender import Receipt
 from fl_node.data import Records
 from fl_node.dataroot import DataRoot
+from fl_node.fetch import fetch_model
 from fl_node.journal import Journal
 from fl_node.ledger import Ledger
 from fl_node.store import BlobStore
 from fl_node.tensorfile import Tensors
-from fl_node.weights import decode_model
 
 STAGGER = 0.5  # seconds between participants that would all close a phase at the same moment
 CLOCKS = 2.0  # seconds before the next try to close it: the chain's clock may be behind ours
@@ -89,9 +89,7 @@ class Session:
         """Makes the finalized model `digest` the present one; from its blob if this node did not derive it itself."""
         if digest == self.model_digest:
             return
-        limit = self.rules.limits.model_bytes
-        blob = self.patiently(lambda: self.store.get(digest, f"model {digest.short}", limit))
-        self.set_model(decode_model(blob, digest, limit), digest)
+        self.set_model(self.patiently(lambda: fetch_model(self.store, digest, self.rules)), digest)
         self.report("caught up", 0, model=str(digest))
 
     def set_model(self, model: Tensors, digest: Digest) -> None:

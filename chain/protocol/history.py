@@ -62,28 +62,28 @@ class History:
             raise VerificationError(Code.L3, _name(event), "Created first", "an event before it")
         time = getattr(event, "time", self.time)
         _claim(time >= self.time, _name(event), f"time at or after {self.time}", time)
-        self._on(event, log.block)
+        self._on(event)
         self.head, self.time, self.events = head, time, self.events + 1
         return event
 
     @singledispatchmethod
-    def _on(self, event: ev.Event, block: int) -> None:
+    def _on(self, event: ev.Event) -> None:
         """One handler an event below; the owner's hand-over alone needs no check beyond the contract's own."""
 
     @_on.register
-    def _(self, event: ev.OwnershipTransferred, block: int) -> None:
+    def _(self, event: ev.OwnershipTransferred) -> None:
         _claim(event.previous_owner == self.owner, _name(event), self.owner, event.previous_owner)
         self.owner = event.new_owner
 
     @_on.register
-    def _(self, event: ev.Created, block: int) -> None:
+    def _(self, event: ev.Created) -> None:
         _claim(self.created is None, _name(event), "a single Created event", "a second one")
         _claim(event.version == ev.VERSION, _name(event), f"ledger format {ev.VERSION}", event.version)
         self.created, self.model = event, event.rules.genesis_model
         self._domain = domain_separator(event.chain_id, event.ledger)
 
     @_on.register
-    def _(self, event: ev.Enrolled, block: int) -> None:
+    def _(self, event: ev.Enrolled) -> None:
         known, newest = self.members.get(event.participant), len(self.rounds)
         number = known.number if known else len(self.members) + 1
         # Retired in the newest round and back before the next: the membership goes on.
@@ -95,7 +95,7 @@ class History:
         self.changes.append(MembershipChange(newest, event.participant, f"enrolled from round {event.from_round}"))
 
     @_on.register
-    def _(self, event: ev.Retired, block: int) -> None:
+    def _(self, event: ev.Retired) -> None:
         member = self.members.get(event.participant)
         if member is None or member.until_round != FOREVER:
             raise VerificationError(Code.L3, _name(event), "an enrolled participant", event.participant)
@@ -108,7 +108,7 @@ class History:
         )
 
     @_on.register
-    def _(self, event: ev.Opened, block: int) -> None:
+    def _(self, event: ev.Opened) -> None:
         name, number = _name(event), len(self.rounds) + 1
         _claim(self.current is None or not self.current.is_open, name, "no open round", "one is open")
         _claim(event.round == number, name, f"round {number}", event.round)
@@ -117,24 +117,24 @@ class History:
         _claim(event.roster == len(roster), name, f"a roster of {len(roster)}", event.roster)
         _claim(len(roster) >= self.rules.min_updates, name, f"at least {self.rules.min_updates}", len(roster))
         self._check_deadline(event, self.rules.commit_window)
-        self.rounds.append(Round(number, event.base_model, roster, event.deadline, event.time, block))
+        self.rounds.append(Round(number, event.base_model, roster, event.deadline, event.time))
 
     @_on.register
-    def _(self, event: ev.Committed, block: int) -> None:
+    def _(self, event: ev.Committed) -> None:
         current = self._in_phase(event, Phase.COMMIT)
         self._check_actor(event, current, event.participant, current.commits)
         _claim(any(event.seal), _name(event, event.participant), "a seal", "zero")
         current.commits[event.participant] = event.seal
 
     @_on.register
-    def _(self, event: ev.CommitsClosed, block: int) -> None:
+    def _(self, event: ev.CommitsClosed) -> None:
         current = self._in_phase(event, Phase.COMMIT, in_window=False)
         self._check_close(event, current, event.commits, len(current.commits), len(current.roster))
         self._check_deadline(event, self.rules.reveal_window)
         current.phase, current.deadline = Phase.REVEAL, event.deadline
 
     @_on.register
-    def _(self, event: ev.Revealed, block: int) -> None:
+    def _(self, event: ev.Revealed) -> None:
         current = self._in_phase(event, Phase.REVEAL)
         name = _name(event, event.participant)
         _claim(event.participant in current.commits, name, "a participant that committed", event.participant)
@@ -148,14 +148,14 @@ class History:
         current.reveals[event.participant] = event.metadata
 
     @_on.register
-    def _(self, event: ev.RevealsClosed, block: int) -> None:
+    def _(self, event: ev.RevealsClosed) -> None:
         current = self._in_phase(event, Phase.REVEAL, in_window=False)
         self._check_close(event, current, event.reveals, len(current.reveals), len(current.commits))
         self._check_deadline(event, self.rules.attest_window)
         current.phase, current.deadline = Phase.ATTEST, event.deadline
 
     @_on.register
-    def _(self, event: ev.Attested, block: int) -> None:
+    def _(self, event: ev.Attested) -> None:
         current = self._in_phase(event, Phase.ATTEST)
         self._check_actor(event, current, event.participant, current.attestations)
         ok = 0 < len(event.verdicts) <= len(self.members) and event.verdicts[-1] != 0
@@ -165,7 +165,7 @@ class History:
         current.attestations[event.participant] = (event.model, event.verdicts)
 
     @_on.register
-    def _(self, event: ev.Finalized, block: int) -> None:
+    def _(self, event: ev.Finalized) -> None:
         current = self._in_phase(event, Phase.ATTEST)
         name, quorum = _name(event), self.quorum(len(current.roster))
         outcome, count = self._leader(current)
@@ -178,7 +178,7 @@ class History:
         self.model = event.model
 
     @_on.register
-    def _(self, event: ev.Aborted, block: int) -> None:
+    def _(self, event: ev.Aborted) -> None:
         current = self._open_round(event)
         too_few, quorum = self.rules.min_updates, self.quorum(len(current.roster))
         legal: dict[int, Callable[[], bool]] = {

@@ -48,7 +48,6 @@ class Round:
     roster: dict[str, int]  # participant -> number
     deadline: int
     opened: int
-    opened_block: int
     phase: Phase = Phase.COMMIT
     closed: int = 0
     commits: dict[str, bytes] = field(default_factory=dict)

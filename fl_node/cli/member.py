@@ -15,8 +15,6 @@ from fl_node.cli.options import Blobs, DeploymentFile, Json, KnownHead, RpcUrl, 
 
 node_app = typer.Typer(no_args_is_help=True, help="One organisation's node.")
 
-MAX_RULES = 1 << 24  # bytes of a rules blob
-
 
 @node_app.command("run")
 def node_run(
@@ -53,22 +51,20 @@ def classify(
     as_json: Json = False,
 ) -> None:
     """Classify users' data with the newest finalized model, after verifying the ledger that names it."""
-    from chain.protocol.rules import Rules
     from fl_node.classify import classification_json, print_classification, write_csv
     from fl_node.classify import classify as classify_records
     from fl_node.data import load_records
+    from fl_node.fetch import fetch_model, fetch_rules
     from fl_node.model import build_model, load_tensors
     from fl_node.store import BlobStore
-    from fl_node.weights import decode_model
 
     history, store = open_ledger(deployment, rpc, head).sync(), BlobStore(blobs, create=False)
     if not history.finalized or history.model is None:
         raise Pending("no round is finalized yet: there is no trained model to classify with")
-    rules = Rules.from_canonical(store.get(history.rules.rules_digest, "rules", MAX_RULES), "rules blob")
+    rules = fetch_rules(store, history.rules.rules_digest)
     records = load_records(users, rules.data, labelled=labelled)
     module = build_model(rules, seed=0)
-    blob = store.get(history.model, f"model {history.model.short}", rules.limits.model_bytes)
-    load_tensors(module, decode_model(blob, history.model, rules.limits.model_bytes))
+    load_tensors(module, fetch_model(store, history.model, rules))
     result = classify_records(module, records, rules)
     write_csv(output, result)
     if as_json:

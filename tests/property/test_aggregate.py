@@ -190,7 +190,7 @@ def revealed_round(folder: Path, layout: Layout, chosen: Rules, participants: in
     """A round of which every update is in the store; the third one is damaged, the fourth one missing."""
     store = BlobStore(folder)
     roster = {address(number): number for number in range(1, participants + 1)}
-    round_ = Round(1, BASE, roster, deadline=0, opened=0, opened_block=0)
+    round_ = Round(1, BASE, roster, deadline=0, opened=0)
     for who, number in roster.items():
         random = np.random.default_rng(number)
         gradient = [random.normal(size=(layer.channels, layer.width)).astype(np.float32) for layer in layout.layers]

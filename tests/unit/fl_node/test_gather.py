@@ -32,7 +32,7 @@ SEATS = {f"0x{seat:040x}": seat for seat in (1, 2, 3)}
 
 def revealed() -> tuple[Round, dict[str, bytes]]:
     """A round with three honest reveals, and the blob behind each."""
-    round_ = Round(1, BASE, SEATS, deadline=10, opened=1, opened_block=1, phase=Phase.ATTEST)
+    round_ = Round(1, BASE, SEATS, deadline=10, opened=1, phase=Phase.ATTEST)
     blobs = {}
     for who, seat in SEATS.items():
         gradient = [np.full((2, 3), seat / 8, np.float32)]

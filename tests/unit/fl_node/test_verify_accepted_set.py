@@ -17,7 +17,7 @@ GONE = Unavailable(Code.U1, "update", "no blob")
 
 
 def round_of(*revealed: str) -> Round:
-    round_ = Round(1, DIGEST, ROSTER, deadline=0, opened=0, opened_block=0)
+    round_ = Round(1, DIGEST, ROSTER, deadline=0, opened=0)
     round_.reveals = dict.fromkeys(revealed, METADATA)
     return round_
 
