@@ -22,7 +22,7 @@ from fl_node.aggregate import aggregate
 from fl_node.channels import as_float
 from fl_node.dataroot import DataRoot
 from fl_node.fetch import fetch_model, fetch_rules
-from fl_node.gather import gather
+from fl_node.gather import common_set, gather
 from fl_node.gradient import Layout
 from fl_node.ledger import Ledger
 from fl_node.store import BlobStore
@@ -188,6 +188,7 @@ class Audit:
 
     def _replay(self, rules: Rules) -> Iterator[Finding]:
         base, findings = self._model(self.history.rules.genesis_model, 0, rules)
+        before: Tensors | None = None  # the model before the base, for the server's momentum
         yield from findings
         for round_ in self.history.rounds:
             summary: dict[str, Any] = {
@@ -209,13 +210,13 @@ class Audit:
                 yield Finding(Status.MISSING, Code.A2, "the base model is not available", round_.number)
                 derived = None
             else:
-                derived = yield from self._round(round_, base, rules, summary)
+                derived = yield from self._round(round_, base, before, rules, summary)
             stored, findings = self._model(round_.outcome[0], round_.number, rules)
             yield from findings
-            base = stored if stored is not None else derived
+            before, base = base, stored if stored is not None else derived
 
     def _round(
-        self, round_: Round, base: Tensors, rules: Rules, summary: dict[str, Any]
+        self, round_: Round, base: Tensors, before: Tensors | None, rules: Rules, summary: dict[str, Any]
     ) -> Generator[Finding, None, Tensors | None]:
         """Verifies a finalized round; the value is the model derived, None if it could not be."""
         assert round_.outcome is not None  # noqa: S101 - only finalized rounds come here
@@ -223,7 +224,16 @@ class Audit:
         votes = sum(outcome == round_.outcome for outcome in round_.attestations.values())
         quorum = self.history.quorum(len(round_.roster))
         yield Finding(Status.PASS, Code.A3, f"{votes} identical attestations, quorum {quorum}", round_.number)
-        results = gather(self.store, round_, Layout.of(base), rules, self.threads)
+        try:
+            layout = Layout.of(base, rules.selection.layers)
+            common = common_set(self.store, self.history, round_, layout, rules)
+        except Unavailable as error:
+            yield _missing(error, round_.number, code=Code.U5)
+            return None
+        except VerificationError as error:
+            yield _failed(error, round_.number)
+            return None
+        results = gather(self.store, round_, layout, rules, common, self.threads)
         claimed = verdicts.decode(attested)
         excluded: dict[str, str] = {}
         for participant, result in results.items():
@@ -236,7 +246,9 @@ class Audit:
         try:
             accepted = verify_accepted_set(attested, round_, results)
             yield Finding(Status.PASS, Code.A1, f"{len(accepted)} of {len(results)} updates accepted", round_.number)
-            derived = aggregate(base, accepted, rules.selection)
+            if before is None and rules.aggregation.server_momentum and self.history.last_finalized(round_.number):
+                raise Unavailable(Code.A2, f"round {round_.number} model", "the model before its base is not available")
+            derived = aggregate(base, accepted, layout, rules.aggregation, before)
             verify_model(round_, weights.model_digest(derived))
         except Unavailable as error:
             yield _missing(error, round_.number, code=Code.A2)
@@ -281,11 +293,11 @@ def _update_findings(round_: Round, participant: str, result: Result, verdict: i
     yield passed(Code.C1, "the reveal opens the commit")
     yield passed(Code.U6, f"builds on {metadata.base_model}")
     if isinstance(result, VerifiedUpdate):
-        yield passed(Code.U1, f"{metadata.update_digest}, {metadata.update_bytes:,} bytes")
-        yield passed(Code.U2, f"canonical, {metadata.channels} channels")
-        yield passed(Code.U3, f"channel table {metadata.channel_root}")
-        yield passed(Code.U4, f"norms of {metadata.sent} sent channels recomputed")
-        yield passed(Code.U5, f"{metadata.sent} channels selected, threshold {as_float(metadata.threshold):.6g}")
+        yield passed(Code.U1, f"{metadata.update_digest}, {metadata.update_bytes:,} bytes unpacked")
+        yield passed(Code.U2, "canonical, within the limits")
+        yield passed(Code.U3, f"{metadata.sent} of {metadata.channels} channels sent")
+        yield passed(Code.U4, f"their norms give the channel table {metadata.channel_root}")
+        yield passed(Code.U5, f"selected as the rules say, threshold {as_float(metadata.threshold):.6g}")
         if verdict == verdicts.EXCLUDED[Code.U1]:
             message = "excluded: the quorum could not get the blob then, though it is here now"
             yield Finding(Status.NOTE, Code.U1, message, number, participant)

@@ -1,55 +1,62 @@
-"""Channel norms, the selection by upload rate, and the channel table that commits to both.
+"""Channel norms, and the channel table that commits to what was selected.
 
 Norms are kept squared and exact: whole numbers in units of 2**-60. Ranking squares ranks the norms.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ldexp, sqrt
+from typing import Any
+
+import numpy as np
 
 from chain.protocol import merkle
 from chain.protocol.digest import Digest
-from chain.protocol.rules import SelectionRules
 from fl_node.quantise import EXPONENT_MIN, Quantised, squared_norms
 
 NORM_BYTES = 16
 
+Codes = np.ndarray[Any, np.dtype[np.uint8]]
+
 
 @dataclass(frozen=True, slots=True)
 class ChannelTable:
-    """For every channel of the model its squared norm and whether it was sent."""
+    """The channels that were sent, of how many, and the squared norm of each. `sent` ascends."""
 
+    channels: int
+    sent: tuple[int, ...]
     squared_norms: tuple[int, ...]
-    sent: tuple[int, ...]  # channel numbers, ascending
 
     @property
-    def threshold(self) -> int:
-        """The smallest selected norm, squared; 0 if nothing was sent."""
-        return min((self.squared_norms[channel] for channel in self.sent), default=0)
+    def smallest(self) -> int:
+        """The smallest norm that was sent, squared; 0 if nothing was."""
+        return min(self.squared_norms, default=0)
 
     @property
     def root(self) -> Digest:
-        """RFC 6962 root over the channels in order. A leaf is u32 channel || u128 squared norm || u8 sent, big
-        endian.
-        """
-        sent = set(self.sent)
+        """RFC 6962 root over the sent channels in order. A leaf is u32 channel || u128 squared norm, big endian."""
         return merkle.root(
-            channel.to_bytes(4, "big") + squared.to_bytes(NORM_BYTES, "big") + bytes([channel in sent])
-            for channel, squared in enumerate(self.squared_norms)
+            channel.to_bytes(4, "big") + squared.to_bytes(NORM_BYTES, "big")
+            for channel, squared in zip(self.sent, self.squared_norms, strict=True)
         )
 
 
-def channel_norms(quantised: Sequence[Quantised]) -> tuple[int, ...]:
-    """The squared norms of all channels of the model, layer after layer."""
+def channel_norms(quantised: Iterable[Quantised]) -> tuple[int, ...]:
+    """The squared norms of all channels of these layers, layer after layer."""
     return tuple(squared for layer in quantised for squared in squared_norms(layer))
 
 
-def select(norms: Sequence[int], rules: SelectionRules) -> tuple[int, ...]:
-    """The channels to send, ascending: the `ceil(rate * channels)` largest norms, ties to the lower number, never a
-    zero.
-    """
-    ranked = sorted(range(len(norms)), key=lambda channel: (-norms[channel], channel))
-    return tuple(sorted(channel for channel in ranked[: rules.count(len(norms))] if norms[channel]))
+def norm_code(squared: int) -> int:
+    """A squared norm in one byte, for the common selection: its power of two and the bit behind it; 0 for zero."""
+    if squared < 2:
+        return squared
+    bits = squared.bit_length()
+    return 2 * bits - 2 + (squared >> (bits - 2) & 1)
+
+
+def norm_of_code(code: int) -> int:
+    """The smallest squared norm with this code."""
+    return code if code < 2 else (2 + code % 2) << (code // 2 - 1)
 
 
 def as_float(squared: int) -> float:

@@ -11,6 +11,7 @@ from chain.deploy import deploy, save_deployment
 from chain.files import load_rules
 from chain.protocol.deployment import Deployment
 from chain.protocol.errors import ConfigError
+from fl_node.gradient import Layout
 from fl_node.model import build_model, to_tensors
 from fl_node.store import BlobStore
 from fl_node.weights import encode_model
@@ -36,7 +37,9 @@ def found(
     are not usable.
     """
     rules = load_rules(federation)
-    genesis = encode_model(to_tensors(build_model(rules, seed)))
+    tensors = to_tensors(build_model(rules, seed))
+    Layout.of(tensors, rules.selection.layers)  # does it fit the model?
+    genesis = encode_model(tensors)
     if len(genesis) > rules.limits.model_bytes:
         raise ConfigError(federation, f"limits.model_bytes: the genesis model has {len(genesis)} bytes")
     if out.exists():

@@ -2,26 +2,43 @@
 attest.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from chain.protocol import verdicts
+from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, Unavailable, VerificationError
+from chain.protocol.history import History
 from chain.protocol.round import Round
 from chain.protocol.rules import Rules
 from fl_node.gradient import Layout
+from fl_node.packing import unpack
+from fl_node.selection import common_channels
 from fl_node.store import BlobStore
+from fl_node.update import decode
 from fl_node.verify import Result, VerifiedUpdate, verdict_of, verify_limits, verify_update
 
 
-def look(store: BlobStore, round_: Round, participant: str, layout: Layout, rules: Rules) -> Result:
+def fetch_update(store: BlobStore, round_: Round, participant: str, layout: Layout, rules: Rules) -> bytes:
+    """The canonical bytes of a revealed update. Raises Unavailable, or VerificationError (U1) for other bytes."""
+    metadata = round_.reveals[participant]
+    subject = f"round {round_.number} update of {participant}"
+
+    def unpacked(data: bytes) -> bytes:
+        return unpack(data, layout, rules, participant, round_.number, Digest(metadata.base_model))
+
+    return store.get(metadata.update_digest, subject, rules.limits.update_bytes, unpacked)
+
+
+def look(
+    store: BlobStore, round_: Round, participant: str, layout: Layout, rules: Rules, common: Sequence[int] | None = None
+) -> Result:
     """Fetches and verifies one update; what went wrong is the result, not an exception."""
     metadata = round_.reveals[participant]
     try:
         verify_limits(metadata, participant, round_.number, rules)
-        subject = f"round {round_.number} update of {participant}"
-        blob = store.get(metadata.update_digest, subject, rules.limits.update_bytes)
-        return verify_update(blob, metadata, participant, round_.number, layout, rules)
+        blob = fetch_update(store, round_, participant, layout, rules)
+        return verify_update(blob, metadata, participant, round_.number, layout, rules, common)
     except (VerificationError, Unavailable) as error:
         return error
 
@@ -31,6 +48,7 @@ def gather(
     round_: Round,
     layout: Layout,
     rules: Rules,
+    common: Sequence[int] | None = None,
     threads: int = 1,
     again: Callable[[], bool] = lambda: False,
 ) -> dict[str, Result]:
@@ -40,15 +58,38 @@ def gather(
     at different moments should come to the same verdict.
     """
     participants = sorted(round_.reveals, key=lambda who: round_.roster[who])
+
+    def look_at(who: str) -> Result:
+        return look(store, round_, who, layout, rules, common)
+
     with ThreadPoolExecutor(threads) as pool:
-        results = dict(
-            zip(participants, pool.map(lambda who: look(store, round_, who, layout, rules), participants), strict=True)
-        )
+        results = dict(zip(participants, pool.map(look_at, participants), strict=True))
     while missing := [who for who, result in results.items() if verdict_of(result) == verdicts.EXCLUDED[Code.U1]]:
         if not again():
             break
-        results |= {who: look(store, round_, who, layout, rules) for who in missing}
+        results |= {who: look_at(who) for who in missing}
     return results
+
+
+def common_set(
+    store: BlobStore, history: History, round_: Round, layout: Layout, rules: Rules
+) -> tuple[int, ...] | None:
+    """The channels that everybody sends in this round, where the rules ask for a common selection; None otherwise.
+
+    They follow from the norm tables of the updates accepted in the last round finalized before it: each of them is
+    bound by its digest, and the quorum has verified it. Raises Unavailable, or VerificationError (U1).
+    """
+    if rules.selection.selection != "common":
+        return None
+    tables = []
+    if (last := history.last_finalized(round_.number)) is not None and last.outcome is not None:
+        accepted = verdicts.decode(last.outcome[1])
+        for who in sorted(last.reveals):
+            if accepted[last.roster[who]] == verdicts.ACCEPTED:
+                blob = fetch_update(store, last, who, layout, rules)
+                norms = decode(blob, layout, rules, f"round {last.number} update of {who}").norms
+                tables += [] if norms is None else [norms]
+    return common_channels(tables, layout, rules.selection, round_.number)
 
 
 def verdicts_of(results: Mapping[str, Result], round_: Round) -> bytes:

@@ -101,7 +101,9 @@ class Journal:
         try:
             tensors, about = tensorfile.decode(data, "residual", len(data))
             _check_format(about)
-            if Layout.of(tensors) != layout or any(tensor.dtype != np.float32 for tensor in tensors.values()):
+            expected = dict(named for layer in layout.layers for named in layer.tensors)
+            shapes = {name: tensor.shape for name, tensor in tensors.items()}
+            if shapes != expected or any(tensor.dtype != np.float32 for tensor in tensors.values()):
                 raise ValueError("it belongs to another model")
             return layout.matrices(tensors)
         except (VerificationError, KeyError, ValueError) as error:

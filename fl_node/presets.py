@@ -28,6 +28,8 @@ class Preset:
     model: str  # the [model] table
     training: str  # the [training] table, without rounds
     upload_rate: str
+    compression: str
+    aggregation: str
     train: str  # where the records come from
     test: str | None  # a test set of its own; None: a share is held out
 
@@ -87,6 +89,8 @@ PRESETS = {
             model='factory = "mlp"\noptions = { hidden = [32, 16] }',
             training="epochs = 4\nbatch_size = 16\nlearning_rate = 0.1",
             upload_rate="0.25",
+            compression="bits = 8",
+            aggregation='weighting = "all"',
             train="builtin:breast-cancer",
             test=None,
         ),
@@ -98,6 +102,8 @@ PRESETS = {
             model='factory = "cnn"\noptions = { channels = [8, 16], hidden = [64] }',
             training="epochs = 8\nbatch_size = 16\nlearning_rate = 0.1",
             upload_rate="0.25",
+            compression="bits = 8",
+            aggregation='weighting = "all"',
             train="builtin:digits",
             test=None,
         ),
@@ -109,6 +115,8 @@ PRESETS = {
             model='factory = "cnn"\noptions = { channels = [8, 16], hidden = [64] }',
             training="epochs = 1\nbatch_size = 64\nlearning_rate = 0.05\nmomentum = 0.9",
             upload_rate="0.25",
+            compression="bits = 8",
+            aggregation='weighting = "all"',
             train="builtin:fashion-mnist/train",
             test="builtin:fashion-mnist/test",
         ),
@@ -148,8 +156,12 @@ rounds = {rounds}
 
 [selection]
 upload_rate = {chosen.upload_rate}  # the share of all channels that a node sends in a round
-weighting = "all"
-weights = "records"
+
+[compression]
+{chosen.compression}
+
+[aggregation]
+{chosen.aggregation}
 
 [ledger]
 commit_window = {window}  # seconds; a phase ends early once everybody has acted

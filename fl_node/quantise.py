@@ -1,102 +1,140 @@
-"""Values that are integers times a power of two: blocks of 32 with one shared scale.
+"""Values that are integers times a power of two: blocks of a row with one shared scale.
 
-The idea is that of the OCP Microscaling formats (MX specification 1.0): int8 elements as in MXINT8, scales as in
-E8M0. A value is `element * 2**exponent`; the exponent is that of the element's last bit, EXPONENT_MIN to
+The idea is that of the OCP Microscaling formats (MX specification 1.0): with 8 bits, elements as in MXINT8 and scales
+as in E8M0. A value is `element * 2**exponent`; the exponent is that of the element's last bit, EXPONENT_MIN to
 EXPONENT_MAX, so every value is a whole number of the ring's unit 2**EXPONENT_MIN, and sums of values are sums of
-integers.
+integers. With 2 bits an element is a sign or nothing, as in sparse ternary compression (Sattler et al. 2019).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from chain.protocol.rules import CompressionRules
+from fl_node import kernels
 from fl_node.gradient import Matrix
 
-BLOCK = 32
-ELEMENT_MAX = 127  # symmetric: -128 is not used
 EXPONENT_MIN = -30
 EXPONENT_MAX = 2
-_ELEMENT_BITS = 7
+SCALES = np.ldexp(np.float32(1), np.arange(EXPONENT_MIN, EXPONENT_MAX + 1)).astype(np.float32)
+_INVERSES = (1 / SCALES).astype(np.float32)  # exact: powers of two
 
 Elements = np.ndarray[Any, np.dtype[np.int8]]
 Exponents = np.ndarray[Any, np.dtype[np.int8]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 
+def element_max(bits: int) -> int:
+    """The largest element; symmetric, so the smallest is its negative."""
+    return int(2 ** (bits - 1)) - 1
+
+
+def blocks(width: int, block: int) -> int:
+    return -(-width // block)
+
+
 @dataclass(frozen=True, slots=True)
 class Quantised:
-    """Rows of values: elements int8 `[rows, width]`, exponents int8 `[rows, blocks]`; the last block may be short."""
+    """Rows of values: elements int8 `[rows, width]`, exponents int8 `[rows, blocks]` of `block` entries each; the last
+    block may be short.
+    """
 
     elements: Elements
     exponents: Exponents
+    block: int
 
     def rows(self, chosen: Any) -> "Quantised":
-        return Quantised(self.elements[chosen], self.exponents[chosen])
-
-    def units(self) -> Integers:
-        """The values in units of 2**EXPONENT_MIN, int64 `[rows, width]`, below 2**39 in magnitude."""
-        shifts = _per_entry(self.exponents.astype(np.int64) - EXPONENT_MIN, self.elements.shape[1])
-        units: Integers = self.elements.astype(np.int64) << shifts
-        return units
+        return Quantised(self.elements[chosen], self.exponents[chosen], self.block)
 
     def values(self) -> Matrix:
         """The values as float32 `[rows, width]`, exactly."""
-        values: Matrix = np.ldexp(self.elements.astype(np.float32), _per_entry(self.exponents, self.elements.shape[1]))
+        scales = np.repeat(self.exponents, self.block, axis=1)[:, : self.elements.shape[1]]
+        values: Matrix = np.ldexp(self.elements.astype(np.float32), scales)
         return values
 
 
-def blocks(width: int) -> int:
-    return -(-width // BLOCK)
+def magnitude_cut(matrices: Sequence[Matrix], entries: int) -> int:
+    """The smallest magnitude, as float32 bits, that at most `entries` entries reach; 1 if none needs to be left out.
 
-
-def quantise(matrix: Matrix) -> Quantised:
-    """Rounds float32 `[rows, width]` to the nearest element (ties to even) of its block's scale; saturates at 508.
-
-    A block's exponent is that of its largest magnitude less six, so the largest element has seven bits. Nothing is
-    lost: the difference to `values()` is exact in float32 and stays in the residual.
+    An order statistic in two passes over the bits and without a sort: magnitudes of floats are ordered as their bits.
     """
-    width = matrix.shape[1]
-    largest = np.abs(_in_blocks(matrix)).max(axis=2)
-    _, exponent = np.frexp(largest)  # largest = m * 2**exponent with m in [0.5, 1)
-    exponents = np.where(largest > 0, exponent - _ELEMENT_BITS, EXPONENT_MIN).clip(EXPONENT_MIN, EXPONENT_MAX)
-    scaled = np.rint(np.ldexp(matrix, -_per_entry(exponents, width)))
-    elements = scaled.clip(-ELEMENT_MAX, ELEMENT_MAX).astype(np.int8)
-    return Quantised(elements, exponents.astype(np.int8))
+    if entries >= sum(matrix.size for matrix in matrices):
+        return 1
+    prefix, room = 0, entries
+    for shift in (16, 0):
+        counts = np.zeros(1 << 16, np.int64)
+        for matrix in matrices:
+            kernels.count_magnitudes(_bits(matrix).ravel(), np.int64(shift), np.int64(prefix), counts)
+        reaching = counts[::-1].cumsum()[::-1]  # how many have at least this magnitude
+        above = int((reaching > room).sum())  # the first of them that few enough reach
+        if shift:
+            prefix, room = above - 1, room - int(reaching[above])
+    return max(1, (prefix << 16) + above)
 
 
-def is_canonical(quantised: Quantised) -> bool:
+def quantise(matrix: Matrix, rules: CompressionRules, cut: int = 1) -> Quantised:
+    """Rounds float32 `[rows, width]` to elements of `rules.bits` bits; magnitudes whose bits are below `cut` to zero.
+
+    A block's exponent gives its largest magnitude all the bits; elements are rounded half to even and saturate. With 2
+    bits every kept entry is 1 or -1 times the power of two nearest to their geometric mean over the whole matrix.
+    Nothing is lost: the difference to `values()` is exact in float32 and stays in the residual.
+    """
+    rows, width = matrix.shape
+    elements = np.empty((rows, width), np.int8)
+    exponents = np.full((rows, blocks(width, rules.block)), EXPONENT_MIN, np.int8)
+    if rules.bits == 2:
+        count, total = kernels.sign_rows(_bits(matrix), np.int32(cut), elements)
+        if count:
+            # the bits of a float32 are 2**23 * (127 + log2), nearly
+            exponent = min(max(round(Fraction(int(total), int(count) << 23)) - 127, EXPONENT_MIN), EXPONENT_MAX)
+            exponents[largest_elements(elements, rules.block) > 0] = exponent
+    else:
+        kernels.quantise_rows(
+            matrix,
+            _bits(matrix),
+            np.int32(cut),
+            np.int32(rules.bits - 1),
+            np.int32(EXPONENT_MIN),
+            _INVERSES,
+            rules.block,
+            elements,
+            exponents,
+        )
+    return Quantised(elements, exponents, rules.block)
+
+
+def is_canonical(quantised: Quantised, rules: CompressionRules) -> bool:
     """In range, and every block uses the smallest exponent that its largest element allows."""
-    exponents = quantised.exponents
-    if exponents.size and (exponents.min() < EXPONENT_MIN or exponents.max() > EXPONENT_MAX):
+    exponents, top = quantised.exponents, element_max(rules.bits)
+    if not quantised.elements.size:
+        return True
+    if exponents.min() < EXPONENT_MIN or exponents.max() > EXPONENT_MAX:
         return False
-    largest = np.abs(_in_blocks(quantised.elements).astype(np.int16)).max(axis=2, initial=0)
-    tight = (largest > ELEMENT_MAX // 2) | (exponents == EXPONENT_MIN)
-    return bool((largest <= ELEMENT_MAX).all() and tight.all())
+    largest = largest_elements(quantised.elements, quantised.block)
+    tight = (largest > top // 2) | (exponents == EXPONENT_MIN)
+    return bool((largest <= top).all() and tight.all())
+
+
+def largest_elements(elements: Elements, block: int) -> np.ndarray[Any, np.dtype[np.int16]]:
+    """The largest magnitude among each block of a row, `[rows, blocks]`."""
+    largest = np.zeros((len(elements), blocks(elements.shape[1], block)), np.int16)
+    kernels.largest_elements(elements, block, largest)
+    return largest
 
 
 def squared_norms(quantised: Quantised) -> list[int]:
     """The squared Euclidean norm of every row, exactly, in units of 2**(2 * EXPONENT_MIN); a Python integer a row.
 
-    A block contributes `sum(element**2) << 2 * (exponent - EXPONENT_MIN)`, up to 84 bits: three limbs of 32 bits each
-    are summed in int64 and put together at the end.
+    A block contributes `sum(element**2) << 2 * (exponent - EXPONENT_MIN)`: three limbs of 32 bits each are summed in
+    int64 and put together at the end.
     """
-    sums = np.square(_in_blocks(quantised.elements).astype(np.int64)).sum(axis=2)
-    shifts = 2 * (quantised.exponents.astype(np.int64) - EXPONENT_MIN)
-    limb, rest = np.divmod(shifts, 32)
-    shifted = sums << rest
-    low, high = shifted & 0xFFFFFFFF, shifted >> 32
-    limbs = [np.where(limb == i, low, 0) + np.where(limb == i - 1, high, 0) for i in range(3)]
-    totals = [part.sum(axis=1).tolist() for part in limbs]
-    return [a + (b << 32) + (c << 64) for a, b, c in zip(*totals, strict=True)]
+    limbs = np.zeros((len(quantised.elements), 4), np.int64)
+    kernels.norm_limbs(quantised.elements, quantised.exponents, quantised.block, EXPONENT_MIN, limbs)
+    return [a + (b << 32) + (c << 64) + (d << 96) for a, b, c, d in limbs.tolist()]
 
 
-def _in_blocks(matrix: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """`[rows, width]` as `[rows, blocks, 32]`, the short block filled with zeros."""
-    rows, width = matrix.shape
-    padded = np.pad(matrix, ((0, 0), (0, blocks(width) * BLOCK - width)))
-    return padded.reshape(rows, blocks(width), BLOCK)
-
-
-def _per_entry(per_block: np.ndarray[Any, Any], width: int) -> np.ndarray[Any, Any]:
-    return np.repeat(per_block, BLOCK, axis=1)[:, :width]
+def _bits(matrix: Matrix) -> np.ndarray[Any, np.dtype[np.int32]]:
+    return np.ascontiguousarray(matrix).view(np.int32)

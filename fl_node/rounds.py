@@ -7,18 +7,21 @@ takes part from the start, one that comes late and one that was killed half-way.
 import secrets
 
 from chain.protocol import verdicts
+from chain.protocol.digest import Digest
 from chain.protocol.errors import Code
 from chain.protocol.round import Phase, Round
 from chain.protocol.seal import seal
 from fl_node import update, weights
 from fl_node.aggregate import aggregate
 from fl_node.gather import accepted_updates, gather, look, verdicts_of
-from fl_node.gradient import Layout, gradient_matrices
+from fl_node.gradient import gradient_matrices
 from fl_node.journal import Pending
 from fl_node.model import load_tensors, to_tensors
+from fl_node.packing import pack
 from fl_node.session import Session
+from fl_node.tensorfile import Tensors
 from fl_node.train import train, training_seed
-from fl_node.verify import Result, verdict_of, verify_accepted_set, verify_model
+from fl_node.verify import Result, VerifiedUpdate, verdict_of, verify_accepted_set, verify_model
 
 
 def run_round(session: Session, number: int) -> None:
@@ -61,17 +64,18 @@ def prepare(session: Session, round_: Round) -> Pending:
     trained = train(session.module, session.records, session.rules, seed)
     session.report("trained", round_.number, loss=trained.loss, accuracy=trained.accuracy)
 
-    layout = Layout.of(session.model)
+    layout, common = session.layout, session.common_set(round_)
     gradient = gradient_matrices(layout, session.model, to_tensors(session.module), session.journal.residual(layout))
     mine = update.make_update(
-        gradient, layout, session.rules.selection, session.address, round_.number, round_.base_model
+        gradient, layout, session.rules, session.address, round_.number, round_.base_model, common
     )
-    blob = update.encode(mine)
+    blob = update.encode(mine, session.rules.compression, layout)
 
-    held = session.data_root
-    metadata = update.describe(mine, blob, held.root, held.secret_commitment, held.count, secrets.token_bytes(32))
+    held, salt = session.data_root, secrets.token_bytes(32)
+    metadata = update.describe(mine, blob, layout, held.root, held.secret_commitment, held.count, salt)
     pending = Pending(round_.number, metadata, blob)
-    session.journal.prepare(pending, update.residual(gradient, mine, layout), layout)
+    update.take_sent(gradient, mine)
+    session.journal.prepare(pending, gradient, layout)
     return pending
 
 
@@ -80,9 +84,9 @@ def reveal(session: Session, number: int) -> None:
     round_, pending = session.round(number), session.journal.pending(number)
     if pending is None or session.address not in round_.commits or session.address in round_.reveals:
         return
-    session.store.put(pending.blob)
-    metadata, size = pending.metadata, len(pending.blob)
-    session.send("reveal", number, lambda: session.client.reveal(number, session.address, metadata), bytes=size)
+    packed, metadata = pack(pending.blob, session.layout, session.rules), pending.metadata
+    session.store.put(packed, Digest(metadata.update_digest))
+    session.send("reveal", number, lambda: session.client.reveal(number, session.address, metadata), bytes=len(packed))
 
 
 def gather_updates(session: Session, number: int) -> dict[str, Result]:
@@ -92,12 +96,12 @@ def gather_updates(session: Session, number: int) -> dict[str, Result]:
     session.report("verify", number)
     round_ = session.round(number)
     patience = round_.deadline - session.rules.ledger.attest_window / 2
-    layout = Layout.of(session.model)
+    common = session.common_set(round_)
 
     def again() -> bool:
         return session.pause_until(patience) and session.round(number).phase is Phase.ATTEST
 
-    results = gather(session.store, round_, layout, session.rules, session.threads, again)
+    results = gather(session.store, round_, session.layout, session.rules, common, session.threads, again)
     for who, result in results.items():
         if isinstance(result, Exception):
             session.report("excluded", number, participant=who, reason=str(result))
@@ -113,7 +117,7 @@ def attest(session: Session, number: int, results: dict[str, Result]) -> None:
         or session.address in round_.attestations
     ):
         return
-    blob = weights.encode_model(aggregate(session.model, accepted_updates(results), session.rules.selection))
+    blob = weights.encode_model(derive(session, round_, accepted_updates(results)))
     digest, votes = session.store.put(blob), verdicts_of(results, round_)
     session.send("attest", number, lambda: session.client.attest(number, digest, votes))
 
@@ -123,7 +127,7 @@ def update_model(session: Session, round_: Round, results: dict[str, Result]) ->
     assert round_.outcome is not None  # noqa: S101 - the phase is finalized
     finalized, attested = round_.outcome
     accepted = session.patiently(lambda: verify_accepted_set(attested, round_, look_again(session, round_, results)))
-    derived = aggregate(session.model, accepted, session.rules.selection)
+    derived = derive(session, round_, accepted)
     verify_model(round_, weights.model_digest(derived))
     session.set_model(derived, finalized)
     session.report(
@@ -131,11 +135,17 @@ def update_model(session: Session, round_: Round, results: dict[str, Result]) ->
     )
 
 
+def derive(session: Session, round_: Round, accepted: list[VerifiedUpdate]) -> Tensors:
+    """The model that follows from the present one and these updates."""
+    before = session.model_before(round_)
+    return aggregate(session.model, accepted, session.layout, session.rules.aggregation, before)
+
+
 def look_again(session: Session, round_: Round, results: dict[str, Result]) -> dict[str, Result]:
     """The same results, with another look at the blobs that could not be had (U1): others may have had them."""
-    layout = Layout.of(session.model)
     missing = [who for who, result in results.items() if verdict_of(result) == verdicts.EXCLUDED[Code.U1]]
-    return results | {who: look(session.store, round_, who, layout, session.rules) for who in missing}
+    common = session.common_set(round_) if missing else None
+    return results | {who: look(session.store, round_, who, session.layout, session.rules, common) for who in missing}
 
 
 def settle(session: Session, round_: Round) -> None:

@@ -20,6 +20,8 @@ from chain.sender import Receipt
 from fl_node.data import Records
 from fl_node.dataroot import DataRoot
 from fl_node.fetch import fetch_model
+from fl_node.gather import common_set
+from fl_node.gradient import Layout
 from fl_node.journal import Journal
 from fl_node.ledger import Ledger
 from fl_node.store import BlobStore
@@ -71,6 +73,7 @@ class Session:
     outage: float = 120.0  # seconds that a server or store may be away before the node gives up
     stop: threading.Event = field(default_factory=threading.Event)
     model: Tensors = field(default_factory=dict)
+    layout: Layout = field(default_factory=lambda: Layout(()))
     model_digest: Digest | None = None
 
     # ------------------------------------------------------ looking
@@ -94,6 +97,19 @@ class Session:
 
     def set_model(self, model: Tensors, digest: Digest) -> None:
         self.model, self.model_digest = model, digest
+        self.layout = Layout.of(model, self.rules.selection.layers)
+
+    def common_set(self, round_: Round) -> tuple[int, ...] | None:
+        """The channels that all send in this round; None if each chooses its own."""
+        history = self.history()
+        return self.patiently(lambda: common_set(self.store, history, round_, self.layout, self.rules))
+
+    def model_before(self, round_: Round) -> Tensors | None:
+        """The model before the base model of this round, if there was one and the rules give the server momentum."""
+        last = self.history().last_finalized(round_.number)
+        if last is None or not self.rules.aggregation.server_momentum:
+            return None
+        return self.patiently(lambda: fetch_model(self.store, last.base_model, self.rules))
 
     # ------------------------------------------------------ waiting
 

@@ -5,6 +5,7 @@ the environment. Its writes are whole or absent. What comes back is untrusted: s
 caller's own checks.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import obstore
@@ -22,33 +23,47 @@ class BlobStore:
         self.location = str(location).removeprefix("file://")
         self._store = _open(self.location, create)
 
-    def put(self, data: bytes) -> Digest:
-        """Stores `data` under its digest, in the place of whatever else lies there. Raises Unavailable if it cannot."""
-        digest = Digest.of(data)
+    def put(self, data: bytes, digest: Digest | None = None) -> Digest:
+        """Stores `data` under its digest, or under that of what it unpacks to, in the place of whatever else lies
+        there. Raises Unavailable if it cannot.
+        """
+        name = digest or Digest.of(data)
         try:
-            obstore.put(self._store, _path(digest), data, mode="create")
+            obstore.put(self._store, _path(name), data, mode="create")
         except AlreadyExistsError:
-            self._heal(digest, data)
+            self._heal(name, data)
         except (BaseError, OSError) as error:
-            raise Unavailable(Code.U1, f"blob {digest.short}", _reason(error)) from None
-        return digest
+            raise Unavailable(Code.U1, f"blob {name.short}", _reason(error)) from None
+        return name
 
     def _heal(self, digest: Digest, data: bytes) -> None:
         """Whoever can write to the store could have put other bytes under the name first."""
         subject = f"blob {digest.short}"
         try:
-            self.get(digest, subject, len(data))
+            healthy = self._read(digest, subject, len(data)) == data
         except VerificationError:
+            healthy = False
+        if not healthy:
             try:
                 obstore.put(self._store, _path(digest), data)
             except (BaseError, OSError) as error:
                 raise Unavailable(Code.U1, subject, _reason(error)) from None
 
-    def get(self, digest: Digest, subject: str, max_bytes: int) -> bytes:
-        """The blob, at most `max_bytes`, checked against its digest.
+    def get(
+        self, digest: Digest, subject: str, max_bytes: int, unpack: Callable[[bytes], bytes] | None = None
+    ) -> bytes:
+        """The blob, at most `max_bytes` as it lies there, checked against its digest once it is unpacked.
 
         Raises Unavailable when it cannot be had, VerificationError (U1) when what lies under its name are other bytes.
         """
+        data = self._read(digest, subject, max_bytes)
+        if unpack is not None:
+            data = unpack(data)
+        if (actual := Digest.of(data)) != digest:
+            raise VerificationError(Code.U1, subject, digest, actual)
+        return data
+
+    def _read(self, digest: Digest, subject: str, max_bytes: int) -> bytes:
         if isinstance(self._store, LocalStore) and (path := Path(self.location) / _path(digest)).is_fifo():
             raise VerificationError(Code.U1, subject, "a file", f"a pipe, which would block for ever, at {path}")
         try:
@@ -61,8 +76,6 @@ class BlobStore:
             raise Unavailable(Code.U1, subject, _reason(error)) from None
         if size > max_bytes:
             raise VerificationError(Code.U1, subject, f"a blob of at most {max_bytes} bytes", f"{size} bytes")
-        if (actual := Digest.of(data)) != digest:
-            raise VerificationError(Code.U1, subject, digest, actual)
         return data
 
 

@@ -1,34 +1,36 @@
-"""The update: the selected channels of one participant in one round, and the channel table behind the choice.
+"""The update: the selected channels of one participant in one round, in canonical bytes.
 
-A safetensors file (see `tensorfile`) of four tensors over the channels of the whole model in their order:
+A safetensors file (see `tensorfile`) of tensors over the channels of the whole model in their order:
 
     sent       uint8 [ceil(channels / 8)]   one bit a channel, most significant first
-    norms      uint8 [channels, 16]         squared norms, u128 big endian, units of 2**-60
     exponents  uint8 [blocks sent]          E8M0: exponent of a block's scale, biased by 127
-    elements   int8  [entries sent]         MXINT8: sixty-fourths of the scale
+    elements   int8  [entries sent]         steps of 2**(2 - bits) of the scale; with 8 bits MXINT8
+    norms      uint8 [channels]             norm codes, only for a common selection: the next round's set needs them
+
+These bytes are what is hashed and committed. What lies in the store is shorter: see `packing`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
 
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
-from chain.protocol.rules import SelectionRules
+from chain.protocol.rules import CompressionRules, Rules
 from chain.protocol.seal import Metadata
-from fl_node import tensorfile
-from fl_node.channels import NORM_BYTES, ChannelTable, channel_norms, select
+from fl_node import kernels, tensorfile
+from fl_node.channels import ChannelTable, Codes, channel_norms, norm_code
 from fl_node.gradient import Layer, Layout, Matrix
-from fl_node.quantise import Quantised, blocks, is_canonical, quantise
+from fl_node.quantise import EXPONENT_MIN, SCALES, Quantised, blocks, is_canonical, magnitude_cut, quantise
+from fl_node.selection import chosen, threshold
 from fl_node.tensorfile import Tensors
 
-FORMAT = "roundledger-update/1"
-_TENSORS = {"sent": np.uint8, "norms": np.uint8, "exponents": np.uint8, "elements": np.int8}
-_BIAS = (
-    127 + 6
-)  # E8M0 is biased by 127; an MXINT8 element counts sixty-fourths, so the scale is six bits above its last bit
+FORMAT = "roundledger-update/2"
+_TENSORS = {"sent": np.uint8, "exponents": np.uint8, "elements": np.int8}
+_E8M0 = 127
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,13 @@ class Update:
     participant: str
     round: int
     base_model: Digest
-    table: ChannelTable
+    sent: tuple[int, ...]  # channel numbers, ascending
     layers: tuple[LayerUpdate, ...]
+    norms: Codes | None = None  # of all channels, for a common selection
+
+    def table(self, layout: Layout) -> ChannelTable:
+        """The channel table, its norms computed from the values."""
+        return ChannelTable(layout.channels, self.sent, channel_norms(part.values for part in self.layers))
 
     def dense(self, layout: Layout) -> list[Matrix]:
         """What was sent as float32 matrices `[channels, width]`, zero where nothing was sent."""
@@ -59,29 +66,49 @@ class Update:
         return matrices
 
 
+def entry_budget(layout: Layout, rules: CompressionRules) -> int:
+    """How many entries of an update may differ from zero: `ceil(entry_rate * entries)`."""
+    return ceil(rules.entry_rate * layout.entries)
+
+
 def make_update(
     gradient: Sequence[Matrix],
     layout: Layout,
-    rules: SelectionRules,
+    rules: Rules,
     participant: str,
     round_number: int,
     base_model: Digest,
+    common: Sequence[int] | None = None,
 ) -> Update:
-    """quantise -> channel norms -> select by upload rate -> the rows of the selected channels."""
-    quantised = [quantise(matrix) for matrix in gradient]
+    """largest entries -> quantise -> channel norms -> select by upload rate -> the rows of the selected channels.
+
+    `common` is the set to send if the rules ask for a common selection; None: the first one, everything.
+    """
+    cut = magnitude_cut(gradient, entry_budget(layout, rules.compression))
+    quantised = [quantise(matrix, rules.compression, cut) for matrix in gradient]
     norms = channel_norms(quantised)
-    sent = select(norms, rules)
+    sent = chosen(norms, layout, rules.selection, round_number, common)
     parts = []
     for layer, matrix in zip(layout.layers, quantised, strict=True):
-        rows = _rows(layer, np.asarray(sent, np.int64))
+        rows = rows_of(layer, np.asarray(sent, np.int64))
         parts.append(LayerUpdate(rows, matrix.rows(rows)))
-    return Update(participant, round_number, base_model, ChannelTable(norms, sent), tuple(parts))
+    codes = None
+    if rules.selection.selection == "common":
+        codes = np.array([norm_code(squared) for squared in norms], np.uint8)
+    return Update(participant, round_number, base_model, sent, tuple(parts), codes)
 
 
 def describe(
-    update: Update, blob: bytes, data_root: Digest, secret_commitment: Digest, records: int, salt: bytes
+    update: Update,
+    blob: bytes,
+    layout: Layout,
+    data_root: Digest,
+    secret_commitment: Digest,
+    records: int,
+    salt: bytes,
 ) -> Metadata:
     """What the ledger is told about an update. `salt` is 32 random bytes: they hide everything else in the seal."""
+    table = update.table(layout)
     return Metadata(
         base_model=update.base_model,
         update_digest=Digest.of(blob),
@@ -89,31 +116,38 @@ def describe(
         data_root=data_root,
         secret_commitment=secret_commitment,
         records=records,
-        channel_root=update.table.root,
-        channels=len(update.table.squared_norms),
-        sent=len(update.table.sent),
-        threshold=update.table.threshold,
+        channel_root=table.root,
+        channels=table.channels,
+        sent=len(table.sent),
+        threshold=threshold(table, layout),
         salt=salt,
     )
 
 
-def residual(gradient: Sequence[Matrix], update: Update, layout: Layout) -> list[Matrix]:
-    """What was not sent, the quantisation error included: `gradient - sent`, exact in float32."""
-    return [matrix - sent for matrix, sent in zip(gradient, update.dense(layout), strict=True)]
+def take_sent(gradient: Sequence[Matrix], update: Update) -> None:
+    """Turns the gradient matrices into the residual, in place: what was not sent, the quantisation error included.
+
+    The difference is exact in float32.
+    """
+    for matrix, part in zip(gradient, update.layers, strict=True):
+        values = part.values
+        kernels.subtract_rows(
+            matrix, part.channels, values.elements, values.exponents, values.block, EXPONENT_MIN, SCALES
+        )
 
 
-def encode(update: Update) -> bytes:
-    table = update.table
-    mask = np.zeros(len(table.squared_norms), bool)
-    mask[list(table.sent)] = True
-    norms = b"".join(squared.to_bytes(NORM_BYTES, "big") for squared in table.squared_norms)
+def encode(update: Update, rules: CompressionRules, layout: Layout) -> bytes:
+    """The canonical bytes."""
+    mask = np.zeros(layout.channels, bool)
+    mask[list(update.sent)] = True
     exponents = np.concatenate([part.values.exponents.ravel() for part in update.layers])
     tensors: Tensors = {
         "sent": np.packbits(mask),
-        "norms": np.frombuffer(norms, np.uint8).reshape(-1, NORM_BYTES),
-        "exponents": (exponents.astype(np.int16) + _BIAS).astype(np.uint8),
+        "exponents": (exponents.astype(np.int16) + _bias(rules)).astype(np.uint8),
         "elements": np.concatenate([part.values.elements.ravel() for part in update.layers]),
     }
+    if update.norms is not None:
+        tensors["norms"] = update.norms
     about = {
         "format": FORMAT,
         "participant": update.participant,
@@ -123,21 +157,27 @@ def encode(update: Update) -> bytes:
     return tensorfile.encode(tensors, about)
 
 
-def decode(data: bytes, layout: Layout, subject: str, max_bytes: int) -> Update:
+def decode(data: bytes, layout: Layout, rules: Rules, subject: str) -> Update:
     """Reads an update of a model with this layout. Raises VerificationError (U2) for anything that `encode` would not
     write.
     """
-    tensors, about = tensorfile.decode(data, subject, max_bytes)
+    tensors, about = tensorfile.decode(data, subject, rules.limits.update_bytes)
     participant, number, base = _about(about, subject)
     found = {name: tensor.dtype.type for name, tensor in tensors.items()}
-    _require(found == _TENSORS, subject, f"tensors {sorted(_TENSORS)}", sorted(found))
+    common = rules.selection.selection == "common"
+    expected = _TENSORS | ({"norms": np.uint8} if common else {})
+    _require(found == expected, subject, f"tensors {sorted(expected)}", sorted(found))
     sent = _sent(tensors["sent"], layout.channels, subject)
-    norms = tensors["norms"]
-    _require(norms.shape == (layout.channels, NORM_BYTES), subject, f"norms of {layout.channels} channels", norms.shape)
-    raw = norms.tobytes()
-    squared = tuple(int.from_bytes(raw[i : i + NORM_BYTES], "big") for i in range(0, len(raw), NORM_BYTES))
-    layers = _layers(tensors, layout, sent, subject)
-    return Update(participant, number, base, ChannelTable(squared, tuple(sent.tolist())), layers)
+    norms = tensors.get("norms")
+    if norms is not None:
+        _require(norms.shape == (layout.channels,), subject, f"norms of {layout.channels} channels", norms.shape)
+    layers = _layers(tensors, layout, rules.compression, sent, subject)
+    return Update(participant, number, base, tuple(sent.tolist()), layers, norms)
+
+
+def _bias(rules: CompressionRules) -> int:
+    """E8M0 is biased by 127; an element counts steps of 2**(2 - bits), so the scale is that far above its last bit."""
+    return _E8M0 + rules.bits - 2
 
 
 def _about(about: dict[str, Any], subject: str) -> tuple[str, int, Digest]:
@@ -160,32 +200,40 @@ def _sent(packed: np.ndarray[Any, Any], channels: int, subject: str) -> np.ndarr
 
 
 def _layers(
-    tensors: Tensors, layout: Layout, sent: np.ndarray[Any, np.dtype[np.int64]], subject: str
+    tensors: Tensors,
+    layout: Layout,
+    rules: CompressionRules,
+    sent: np.ndarray[Any, np.dtype[np.int64]],
+    subject: str,
 ) -> tuple[LayerUpdate, ...]:
     """Cuts the two flat tensors into the rows of each layer."""
-    rows = [_rows(layer, sent) for layer in layout.layers]
+    rows = [rows_of(layer, sent) for layer in layout.layers]
+    scales = [(len(row), blocks(layer.width, rules.block)) for row, layer in zip(rows, layout.layers, strict=True)]
     entries = sum(len(row) * layer.width for row, layer in zip(rows, layout.layers, strict=True))
-    scales = sum(len(row) * blocks(layer.width) for row, layer in zip(rows, layout.layers, strict=True))
     elements, exponents = tensors["elements"], tensors["exponents"]
     _require(elements.shape == (entries,), subject, f"{entries} elements", elements.shape)
-    _require(exponents.shape == (scales,), subject, f"{scales} exponents", exponents.shape)
-    unbiased = exponents.astype(np.int16) - _BIAS
+    count = sum(height * across for height, across in scales)
+    _require(exponents.shape == (count,), subject, f"{count} exponents", exponents.shape)
+    unbiased = exponents.astype(np.int16) - _bias(rules)
+    within = not count or (unbiased.min() >= -128 and unbiased.max() <= 127)
+    _require(within, subject, "exponents of one byte", "others")
     parts, entry, scale = [], 0, 0
-    for row, layer in zip(rows, layout.layers, strict=True):
-        next_entry, next_scale = entry + len(row) * layer.width, scale + len(row) * blocks(layer.width)
+    for row, layer, shape in zip(rows, layout.layers, scales, strict=True):
+        next_entry, next_scale = entry + len(row) * layer.width, scale + shape[0] * shape[1]
         values = Quantised(
             elements[entry:next_entry].reshape(len(row), layer.width),
-            unbiased[scale:next_scale].astype(np.int8).reshape(len(row), blocks(layer.width)),
+            unbiased[scale:next_scale].astype(np.int8).reshape(shape),
+            rules.block,
         )
-        _require(
-            is_canonical(values), subject, f"canonical blocks in layer {layer.name}", "a scale that is not the smallest"
-        )
+        canonical = is_canonical(values, rules)
+        _require(canonical, subject, f"canonical blocks in layer {layer.name}", "a scale that is not the smallest")
         parts.append(LayerUpdate(row, values))
         entry, scale = next_entry, next_scale
     return tuple(parts)
 
 
-def _rows(layer: Layer, sent: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def rows_of(layer: Layer, sent: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Those of the channels `sent` (numbers in the model, ascending) that are rows of this layer, by row."""
     start, stop = np.searchsorted(sent, [layer.first_channel, layer.first_channel + layer.channels])
     return sent[start:stop] - layer.first_channel
 

@@ -5,8 +5,10 @@ C1, U6, A3, L2 and L3 are checked while the history is replayed (`chain.protocol
 need a blob or the rules.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from chain.protocol import verdicts
 from chain.protocol.digest import Digest
@@ -15,10 +17,10 @@ from chain.protocol.history import History
 from chain.protocol.round import Round
 from chain.protocol.rules import Rules
 from chain.protocol.seal import Metadata
-from fl_node import channels
+from fl_node.channels import ChannelTable, Codes, norm_code
 from fl_node.gradient import Layout
-from fl_node.quantise import squared_norms
-from fl_node.update import LayerUpdate, Update, decode
+from fl_node.selection import threshold, verify_selection
+from fl_node.update import LayerUpdate, Update, decode, entry_budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +30,20 @@ class VerifiedUpdate:
     participant: str
     records: int
     layers: tuple[LayerUpdate, ...]
+    norms: Codes | None = None  # of all channels, for the next round's common set
 
 
 def verify_update(
-    blob: bytes, metadata: Metadata, participant: str, round_number: int, layout: Layout, rules: Rules
+    blob: bytes,
+    metadata: Metadata,
+    participant: str,
+    round_number: int,
+    layout: Layout,
+    rules: Rules,
+    common: Sequence[int] | None = None,
 ) -> VerifiedUpdate:
     """Checks the blob of a revealed update against its metadata, step by step. Raises VerificationError with the code
-    of the step.
+    of the step. `common` is the round's common set, where the rules ask for one; None: everything.
     """
     subject = f"round {round_number} update of {participant}"
     # U1: the committed digest
@@ -42,31 +51,35 @@ def verify_update(
         raise VerificationError(Code.U1, subject, metadata.update_digest, found)
     # U2: the committed size, canonical, within limits, for this model; it says of itself what the ledger says of it
     _check(Code.U2, subject, f"{metadata.update_bytes} bytes", f"{len(blob)} bytes")
-    update = decode(blob, layout, subject, rules.limits.update_bytes)
+    update = decode(blob, layout, rules, subject)
     claims = (participant, round_number, str(metadata.base_model))
     _check(Code.U2, subject, claims, (update.participant, update.round, str(update.base_model)))
-    # U3: the channel table
-    _check(Code.U3, f"{subject} channel table", metadata.channel_root, update.table.root)
-    _check(Code.U3, f"{subject} channel table", metadata.channels, layout.channels)
-    # U4: the norms of what was sent
-    _verify_norms(update, layout, subject)
+    entries, allowed = _entries(update), entry_budget(layout, rules.compression)
+    if entries > allowed:
+        raise VerificationError(Code.U2, subject, f"at most {allowed} entries that are not zero", entries)
+    # U3: the channels that were sent
+    _check(Code.U3, f"{subject} channels", metadata.channels, layout.channels)
+    _check(Code.U3, f"{subject} channels sent", metadata.sent, len(update.sent))
+    # U4: their norms, computed from the values
+    table = update.table(layout)
+    _check(Code.U4, f"{subject} channel table", metadata.channel_root, table.root)
+    _verify_norms(update, table, subject)
     # U5: the selection
-    chosen = channels.select(update.table.squared_norms, rules.selection)
-    if chosen != update.table.sent:
-        wrong = sorted(set(chosen) ^ set(update.table.sent))
-        raise VerificationError(
-            Code.U5, subject, f"{len(chosen)} channels by upload rate", f"a difference in {wrong[:8]}"
-        )
-    _check(Code.U5, f"{subject} channels sent", metadata.sent, len(chosen))
-    _check(Code.U5, f"{subject} threshold", metadata.threshold, update.table.threshold)
-    return VerifiedUpdate(participant, metadata.records, update.layers)
+    verify_selection(table, layout, rules.selection, round_number, common, subject)
+    _check(Code.U5, f"{subject} threshold", metadata.threshold, threshold(table, layout))
+    return VerifiedUpdate(participant, metadata.records, update.layers, update.norms)
 
 
-def _verify_norms(update: Update, layout: Layout, subject: str) -> None:
-    for layer, part in zip(layout.layers, update.layers, strict=True):
-        for row, squared in zip(part.channels.tolist(), squared_norms(part.values), strict=True):
-            channel = layer.first_channel + row
-            _check(Code.U4, f"{subject} norm of channel {channel}", squared, update.table.squared_norms[channel])
+def _entries(update: Update) -> int:
+    return sum(int(np.count_nonzero(part.values.elements)) for part in update.layers)
+
+
+def _verify_norms(update: Update, table: ChannelTable, subject: str) -> None:
+    """The claimed norm codes, where there are any, agree with the values as far as these were sent."""
+    if update.norms is not None:
+        for channel, squared in zip(table.sent, table.squared_norms, strict=True):
+            claimed = int(update.norms[channel])
+            _check(Code.U4, f"{subject} norm code of channel {channel}", norm_code(squared), claimed)
 
 
 def verify_limits(metadata: Metadata, participant: str, round_number: int, rules: Rules) -> None:

@@ -49,6 +49,10 @@ class History:
     def finalized(self) -> list[Round]:
         return [r for r in self.rounds if r.phase is Phase.FINALIZED]
 
+    def last_finalized(self, before: int) -> Round | None:
+        """The newest finalized round with a number below `before`: the one whose model that round builds on."""
+        return next((r for r in reversed(self.rounds[: before - 1]) if r.phase is Phase.FINALIZED), None)
+
     def quorum(self, roster: int) -> int:
         return -(-roster * self.rules.quorum_bps // 10_000)
 

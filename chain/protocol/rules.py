@@ -39,6 +39,7 @@ Real = Annotated[float, BeforeValidator(_number)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 # 0.250 and 0.25 are the same rule.
 Fixed = Annotated[Decimal, BeforeValidator(_number), AfterValidator(Decimal.normalize)]
+Rate = Annotated[Fixed, Field(gt=0, le=1)]
 
 
 def _plain(value: Any) -> Any:
@@ -131,20 +132,69 @@ class TrainingRules(Table):
 
 
 class SelectionRules(Table):
-    """Which channels go up, and how what arrives is averaged.
+    """Which channels go up.
 
-    `weighting`: a channel's average divides by the weight of `all` accepted participants (a channel not sent counts
-    as zero), or of its `senders` only. `weights`: a participant weighs as much as its `records`, or all weigh `equal`.
+    `channels`: an `output` channel is one row of a layer; a `path` is one neuron per layer, in the order of `layers`.
+    `selection`: every node sends its `own` largest channels, or all send one `common` set, that of the summed norms of
+    the round before. `upload_rate` is a share of all channels, or with `budget` in `bytes` of all entries; `warm_up`
+    gives other rates to the first rounds. `norm`: `euclidean`, or `per-entry`, which divides it by the root of the
+    channel's width. `scope`: one budget for the `model`, or one for each `layer`.
     """
 
-    upload_rate: Annotated[Fixed, Field(gt=0, le=1)]
-    weighting: Literal["all", "senders"] = "all"
-    weights: Literal["records", "equal"] = "records"
+    upload_rate: Rate
+    warm_up: tuple[Rate, ...] = ()
+    channels: Literal["output", "path"] = "output"
+    layers: tuple[Name, ...] = ()
+    selection: Literal["own", "common"] = "own"
+    norm: Literal["euclidean", "per-entry"] = "euclidean"
+    budget: Literal["channels", "bytes"] = "channels"
+    scope: Literal["model", "layer"] = "model"
 
-    def count(self, channels: int) -> int:
-        """The channels to send out of `channels`: ceil(rate * channels), in exact arithmetic."""
-        rate = Fraction(self.upload_rate)
-        return -(-channels * rate.numerator // rate.denominator)
+    def rate(self, round_number: int) -> Fraction:
+        """The upload rate of a round, the first being 1."""
+        early = round_number <= len(self.warm_up)
+        return Fraction(self.warm_up[round_number - 1] if early else self.upload_rate)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.channels == "path") != bool(self.layers):
+            raise ValueError("path channels, and only they, name their `layers` in order, from input to output")
+        if self.channels == "path" and not self.is_plain:
+            raise ValueError(
+                "path channels are chosen by Euclidean norm, each node its own, in one count for the model"
+            )
+        return self
+
+    @property
+    def is_plain(self) -> bool:
+        levers = (self.selection, self.norm, self.budget, self.scope)
+        return levers == ("own", "euclidean", "channels", "model")
+
+
+class CompressionRules(Table):
+    """How the values of a channel are written: `bits` an entry with one scale for each `block` entries of a row.
+
+    `entry_rate`: of all entries of the model only this share, the largest, may differ from zero in an update.
+    """
+
+    bits: Literal[2, 3, 4, 8] = 8
+    block: Annotated[int, Strict(), Field(ge=1, le=2**31 - 1)] = 32
+    entry_rate: Rate = Decimal(1)
+
+
+class AggregationRules(Table):
+    """How what arrives moves the model.
+
+    `weighting`: an entry's sum is divided by the weight of `all` accepted participants (one not sent counts as zero),
+    of its `senders` only, or by the `root` of the product of both. `weights`: a participant weighs as much as its
+    `records`, or all weigh `equal`. The step is multiplied by `server_learning_rate`; `server_momentum` adds that
+    share of the model's last move.
+    """
+
+    weighting: Literal["all", "senders", "root"] = "all"
+    weights: Literal["records", "equal"] = "records"
+    server_learning_rate: Annotated[Fixed, Field(gt=0, le=16, decimal_places=4)] = Decimal(1)
+    server_momentum: Annotated[Fixed, Field(ge=0, lt=1, decimal_places=4)] = Decimal(0)
 
 
 class LedgerRules(Table):
@@ -178,6 +228,8 @@ class Rules(Table):
     data: DataRules
     training: TrainingRules
     selection: SelectionRules
+    compression: CompressionRules = CompressionRules()
+    aggregation: AggregationRules = AggregationRules()
     ledger: LedgerRules = LedgerRules()
     limits: LimitRules = LimitRules()
 

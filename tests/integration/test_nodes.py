@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +23,15 @@ from chain.protocol import verdicts
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code
 from chain.protocol.round import Phase, Round
+from chain.protocol.rules import SelectionRules
 from chain.protocol.seal import Metadata, seal
 from fl_node import rounds, update
 from fl_node.audit import Status
-from fl_node.channels import ChannelTable
 from fl_node.gradient import Layout, gradient_matrices
 from fl_node.model import load_tensors, to_tensors
-from fl_node.quantise import quantise
 from fl_node.session import RoundGone, Session
 from fl_node.train import train, training_seed
-from fl_node.update import LayerUpdate, Update
+from fl_node.update import Update
 
 LONG = {"commit_window": 120, "reveal_window": 120, "attest_window": 120}
 
@@ -242,54 +242,46 @@ def honest_update(session: Session, round_: Round) -> tuple[Update, Layout]:
     """The update that the participant would send."""
     load_tensors(session.module, session.model)
     train(session.module, session.records, session.rules, training_seed(b"x" * 32, round_.number, session.address))
-    layout = Layout.of(session.model)
+    layout = session.layout
     gradient = gradient_matrices(layout, session.model, to_tensors(session.module), None)
-    made = update.make_update(
-        gradient, layout, session.rules.selection, session.address, round_.number, round_.base_model
-    )
+    made = update.make_update(gradient, layout, session.rules, session.address, round_.number, round_.base_model)
     return made, layout
 
 
 def describe(session: Session, made: Update, blob: bytes) -> Metadata:
     held = session.data_root
-    return update.describe(made, blob, held.root, held.secret_commitment, held.count, bytes(32))
+    return update.describe(made, blob, session.layout, held.root, held.secret_commitment, held.count, bytes(32))
 
 
 def whole(session: Session, made: Update) -> Forged:
-    blob = update.encode(made)
+    blob = update.encode(made, session.rules.compression, session.layout)
     return Forged(describe(session, made, blob), blob)
 
 
 def forge_selection(session: Session, made: Update, layout: Layout) -> Forged:
-    """U5: another channel than the largest ones is sent, everything else is consistent."""
-    norms = made.table.squared_norms
-    left_out = min(c for c in range(layout.channels) if c not in made.table.sent and norms[c])
-    sent = tuple(sorted({*made.table.sent[1:], left_out}))
+    """U5: more channels are sent than the upload rate allows, everything else is consistent."""
+    everything = session.rules.model_copy(update={"selection": SelectionRules(upload_rate=Decimal(1))})
     gradient = gradient_matrices(layout, session.model, to_tensors(session.module), None)
-    parts = []
-    for layer, matrix in zip(layout.layers, gradient, strict=True):
-        rows = [c - layer.first_channel for c in sent if 0 <= c - layer.first_channel < layer.channels]
-        chosen = np.array(rows, np.int64)
-        parts.append(LayerUpdate(chosen, quantise(matrix).rows(chosen)))
-    return whole(session, replace(made, table=ChannelTable(norms, sent), layers=tuple(parts)))
+    greedy = update.make_update(gradient, layout, everything, made.participant, made.round, made.base_model)
+    return whole(session, greedy)
 
 
 def forge_norms(session: Session, made: Update, layout: Layout) -> Forged:
-    """U4: a sent channel claims a larger norm than its values have; the table's root is that of the forged table."""
-    norms = list(made.table.squared_norms)
-    norms[made.table.sent[0]] += 1
-    return whole(session, replace(made, table=ChannelTable(tuple(norms), made.table.sent)))
+    """U4: the committed channel table claims a larger norm than the values have."""
+    good, table = whole(session, made), made.table(layout)
+    norms = (table.squared_norms[0] + 1, *table.squared_norms[1:])
+    return replace(good, metadata=replace(good.metadata, channel_root=replace(table, squared_norms=norms).root))
 
 
-def forge_root(session: Session, made: Update, layout: Layout) -> Forged:
-    """U3: the table in the blob is not the committed one."""
+def forge_count(session: Session, made: Update, layout: Layout) -> Forged:
+    """U3: another number of channels than were sent."""
     good = whole(session, made)
-    return replace(good, metadata=replace(good.metadata, channel_root=Digest.of(b"another table")))
+    return replace(good, metadata=replace(good.metadata, sent=good.metadata.sent - 1))
 
 
 def forge_layout(session: Session, made: Update, layout: Layout) -> Forged:
     """U2: a byte behind the end of a canonical file, committed as it is."""
-    blob = update.encode(made) + b"\0"
+    blob = update.encode(made, session.rules.compression, layout) + b"\0"
     return Forged(describe(session, made, blob), blob)
 
 
@@ -312,7 +304,7 @@ def withhold(session: Session, made: Update, layout: Layout) -> Forged:
 FORGERIES: list[tuple[Callable[[Session, Update, Layout], Forged], Code]] = [
     (forge_selection, Code.U5),
     (forge_norms, Code.U4),
-    (forge_root, Code.U3),
+    (forge_count, Code.U3),
     (forge_layout, Code.U2),
     (forge_round, Code.U2),
     (forge_size, Code.U2),

@@ -22,7 +22,7 @@ from fl_node import update
 from fl_node.aggregate import aggregate, participant_weights
 from fl_node.gather import accepted_updates, gather, verdicts_of
 from fl_node.gradient import Layout
-from fl_node.quantise import ELEMENT_MAX, EXPONENT_MAX, Quantised, blocks
+from fl_node.quantise import EXPONENT_MAX, Quantised, blocks
 from fl_node.store import BlobStore
 from fl_node.update import LayerUpdate
 from fl_node.verify import VerifiedUpdate
@@ -32,17 +32,19 @@ Tensors = dict[str, np.ndarray[Any, Any]]
 
 SHAPES: dict[str, tuple[int, ...]] = {"a.weight": (3, 34), "a.bias": (3,), "b.weight": (2, 2, 2), "c": ()}
 BASE = Digest.of(b"base")
-MODES = [(weighting, weights) for weighting in ("all", "senders") for weights in ("records", "equal")]
+ELEMENT_MAX = 127
+MODES = [(weighting, weights) for weighting in ("all", "senders", "root") for weights in ("records", "equal")]
 
 
-def rules(rate: str = "0.5", weighting: str = "all", weights: str = "records") -> Rules:
+def rules(rate: str = "0.5", weighting: str = "all", weights: str = "records", **server: Any) -> Rules:
     document = {
         "format": "roundledger-federation/1",
         "name": "aggregation",
         "model": {"factory": "mlp"},
         "data": {"classes": ["a", "b"], "features": ["x"]},
         "training": {"rounds": 3},
-        "selection": {"upload_rate": Decimal(rate), "weighting": weighting, "weights": weights},
+        "selection": {"upload_rate": Decimal(rate)},
+        "aggregation": {"weighting": weighting, "weights": weights, **server},
     }
     return Rules.parse(document, "test")
 
@@ -62,20 +64,39 @@ def verified(layout: Layout, seed: int, number: int, records: int, rate: str = "
         (random.normal(size=(layer.channels, layer.width)) * 2.0 ** int(random.integers(-25, 4))).astype(np.float32)
         for layer in layout.layers
     ]
-    made = update.make_update(gradient, layout, rules(rate).selection, address(number), 1, BASE)
+    made = update.make_update(gradient, layout, rules(rate), address(number), 1, BASE)
     return VerifiedUpdate(address(number), records, made.layers)
 
 
 def naive_weights(updates: Sequence[VerifiedUpdate], weights: str) -> list[int]:
-    """As documented: shares of 2**16 by the number of records (or equal ones), rounded down but at least 1."""
+    """As documented: shares of 2**16 by the number of records (or equal ones), rounded down but at least 1; what is
+    left goes to the largest.
+    """
     counts = [max(1, item.records) if weights == "records" else 1 for item in updates]
-    return [max(1, math.floor(Fraction(count, sum(counts)) * 65536)) for count in counts]
+    shares = [max(1, math.floor(Fraction(count, sum(counts)) * 65536)) for count in counts]
+    largest = max(range(len(shares)), key=lambda at: (shares[at], -at))
+    shares[largest] += max(0, 65536 - sum(shares))
+    return shares
 
 
-def naive_aggregate(base: Tensors, updates: Sequence[VerifiedUpdate], weighting: str, weights: str) -> list[Any]:
-    """One entry after the other, in rational numbers."""
+def naive_divisor(weighting: str, senders: int, everybody: int) -> Fraction:
+    """The root to twelve binary places, as documented."""
+    if weighting == "root":
+        return Fraction(math.isqrt(senders * everybody * 4**12), 2**12)
+    return Fraction(senders if weighting == "senders" else everybody)
+
+
+def naive_aggregate(
+    base: Tensors,
+    updates: Sequence[VerifiedUpdate],
+    weighting: str,
+    weights: str,
+    server: tuple[Fraction, Fraction] = (Fraction(1), Fraction(0)),
+    before: Tensors | None = None,
+) -> list[Any]:
+    """One entry after the other, in rational numbers. `server`: learning rate and momentum."""
     layout, shares = Layout.of(base), naive_weights(updates, weights)
-    matrices = layout.matrices(base)
+    matrices, earlier = layout.matrices(base), layout.matrices(before or base)
     for index, (layer, matrix) in enumerate(zip(layout.layers, matrices, strict=True)):
         for channel in range(layer.channels):
             sent: list[tuple[int, list[Fraction]]] = []
@@ -84,11 +105,14 @@ def naive_aggregate(base: Tensors, updates: Sequence[VerifiedUpdate], weighting:
                 if channel in rows:
                     values = item.layers[index].values.values()[rows.index(channel)].tolist()
                     sent.append((share, [Fraction(value) for value in values]))
-            divisor = sum(share for share, _ in sent) if weighting == "senders" else sum(shares)
             for column in range(layer.width):
                 total = sum((share * values[column] for share, values in sent), Fraction(0))
+                senders = sum(share for share, values in sent if values[column])
                 # Python rounds a Fraction half to even.
-                units = round(total / divisor * 2**30) if sent else 0
+                units = round(total / naive_divisor(weighting, senders, sum(shares)) * 2**30) if senders else 0
+                units = round(units * server[0])
+                move = Fraction(float(matrix[channel, column])) - Fraction(float(earlier[index][channel, column]))
+                units += round(round(move * 2**30) * server[1])
                 if units:
                     moved = float(matrix[channel, column]) + units / 2**30
                     matrix[channel, column] = np.float32(moved)
@@ -112,12 +136,34 @@ def test_it_is_the_naive_aggregate_in_any_order(
     base = model(seed)
     layout = Layout.of(base)
     updates = [verified(layout, seed, number, count, rate) for number, count in enumerate(records, start=1)]
-    selection = rules(rate, *mode).selection
-    assert participant_weights(updates, selection) == naive_weights(updates, mode[1])
-    found = aggregate(base, updates, selection)
-    assert_bits(found, layout, naive_aggregate(base, updates, *mode))
+    chosen = rules(rate, *mode).aggregation
+    ordered = sorted(updates, key=lambda item: item.participant)
+    assert participant_weights(ordered, chosen) == naive_weights(ordered, mode[1])
+    found = aggregate(base, updates, layout, chosen)
+    assert_bits(found, layout, naive_aggregate(base, ordered, *mode))
     for other in (updates[::-1], updates[1:] + updates[:1]):
-        assert model_digest(aggregate(base, other, selection)) == model_digest(found)
+        assert model_digest(aggregate(base, other, layout, chosen)) == model_digest(found)
+
+
+SERVERS = [("0.5", "0"), ("1", "0.9"), ("1.3333", "0.3333"), ("16", "0.9999")]
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32), st.sampled_from(SERVERS), st.sampled_from(MODES))
+def test_server_learning_rate_and_momentum(seed: int, server: tuple[str, str], mode: tuple[str, str]) -> None:
+    base, before = model(seed), model(seed + 1)
+    layout = Layout.of(base)
+    updates = [verified(layout, seed, number, 3 * number) for number in (1, 2, 3)]
+    rate, momentum = map(Decimal, server)
+    chosen = rules("0.5", *mode, server_learning_rate=rate, server_momentum=momentum).aggregation
+    factors = (Fraction(rate), Fraction(momentum))
+    assert_bits(
+        aggregate(base, updates, layout, chosen, before),
+        layout,
+        naive_aggregate(base, updates, *mode, factors, before),
+    )
+    first = aggregate(base, updates, layout, chosen, None)  # round 1: no move before it
+    assert_bits(first, layout, naive_aggregate(base, updates, *mode, (factors[0], Fraction(0))))
 
 
 def whole_units(layout: Layout, number: int, element: int) -> VerifiedUpdate:
@@ -125,8 +171,8 @@ def whole_units(layout: Layout, number: int, element: int) -> VerifiedUpdate:
     layers = []
     for layer in layout.layers:
         elements = np.full((layer.channels, layer.width), element, np.int8)
-        exponents = np.full((layer.channels, blocks(layer.width)), -30, np.int8)
-        layers.append(LayerUpdate(np.arange(layer.channels), Quantised(elements, exponents)))
+        exponents = np.full((layer.channels, blocks(layer.width, 32)), -30, np.int8)
+        layers.append(LayerUpdate(np.arange(layer.channels), Quantised(elements, exponents, 32)))
     return VerifiedUpdate(address(number), 1, tuple(layers))
 
 
@@ -136,7 +182,7 @@ def whole_units(layout: Layout, number: int, element: int) -> VerifiedUpdate:
 def test_halves_go_to_the_even_unit(elements: tuple[int, ...], mean: int) -> None:
     base = {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}
     updates = [whole_units(Layout.of(base), number, element) for number, element in enumerate(elements, start=1)]
-    for tensor in aggregate(base, updates, rules().selection).values():
+    for tensor in aggregate(base, updates, Layout.of(base), rules().aggregation).values():
         assert (tensor == np.float32(mean * 2.0**-30)).all()
 
 
@@ -146,7 +192,7 @@ def test_a_channel_nobody_sent_keeps_its_exact_bits(seed: int, mode: tuple[str, 
     base["a.weight"][1, :4] = [-0.0, np.finfo(np.float32).smallest_subnormal, np.finfo(np.float32).max, -1e-38]
     layout = Layout.of(base)
     updates = [verified(layout, seed, number, 3, rate="0.2") for number in (1, 2)]
-    after = layout.matrices(aggregate(base, updates, rules("0.2", *mode).selection))
+    after = layout.matrices(aggregate(base, updates, layout, rules("0.2", *mode).aggregation))
     for index, (layer, before) in enumerate(zip(layout.layers, layout.matrices(base), strict=True)):
         moved = {int(channel) for item in updates for channel in item.layers[index].channels}
         for channel in set(range(layer.channels)) - moved:
@@ -156,17 +202,17 @@ def test_a_channel_nobody_sent_keeps_its_exact_bits(seed: int, mode: tuple[str, 
 def test_without_updates_the_model_stays() -> None:
     base = model(1)
     for mode in MODES:
-        assert model_digest(aggregate(base, [], rules("1", *mode).selection)) == model_digest(base)
+        assert model_digest(aggregate(base, [], Layout.of(base), rules("1", *mode).aggregation)) == model_digest(base)
 
 
 def test_a_lone_sender_among_silent_ones() -> None:
-    """`all`: the silent ones count as zero; `senders`: they do not count."""
+    """`all`: the silent ones count as zero; `senders`: they do not count; `root`: half-way."""
     base = {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}
     layout = Layout.of(base)
     silent = tuple(LayerUpdate(part.channels[:0], part.values.rows([])) for part in whole_units(layout, 1, 1).layers)
     updates = [whole_units(layout, 1, 100), *(VerifiedUpdate(address(n), 1, silent) for n in (2, 3, 4))]
-    for weighting, expected in (("all", 25), ("senders", 100)):
-        for tensor in aggregate(base, updates, rules("1", weighting).selection).values():
+    for weighting, expected in (("all", 25), ("senders", 100), ("root", 50)):
+        for tensor in aggregate(base, updates, layout, rules("1", weighting).aggregation).values():
             assert (tensor == np.float32(expected * 2.0**-30)).all()
 
 
@@ -175,11 +221,11 @@ def test_a_lone_sender_among_silent_ones() -> None:
 def test_the_worst_case_does_not_overflow(mode: tuple[str, str], sign: int) -> None:
     """Many participants, all at the largest value there is, with record counts as skewed as a ledger can hold."""
     base = {"w": np.zeros((1, 2), np.float32)}
-    values = Quantised(np.full((1, 2), sign * ELEMENT_MAX, np.int8), np.full((1, 1), EXPONENT_MAX, np.int8))
+    values = Quantised(np.full((1, 2), sign * ELEMENT_MAX, np.int8), np.full((1, 1), EXPONENT_MAX, np.int8), 32)
     largest = (LayerUpdate(np.array([0]), values),)
     records = [2**64 - 1] * 3 + [0] * 4000 + [1] * 4000
     updates = [VerifiedUpdate(address(number), count, largest) for number, count in enumerate(records, start=1)]
-    after = aggregate(base, updates, rules("1", *mode).selection)
+    after = aggregate(base, updates, Layout.of(base), rules("1", *mode).aggregation)
     assert (after["w"] == sign * 508).all()
 
 
@@ -194,11 +240,11 @@ def revealed_round(folder: Path, layout: Layout, chosen: Rules, participants: in
     for who, number in roster.items():
         random = np.random.default_rng(number)
         gradient = [random.normal(size=(layer.channels, layer.width)).astype(np.float32) for layer in layout.layers]
-        made = update.make_update(gradient, layout, chosen.selection, who, 1 + (number == 3), BASE)
-        blob = update.encode(made)
+        made = update.make_update(gradient, layout, chosen, who, 1 + (number == 3), BASE)
+        blob = update.encode(made, chosen.compression, layout)
         if number != 4:
             store.put(blob)
-        round_.reveals[who] = update.describe(made, blob, BASE, BASE, 10 * number, bytes(32))
+        round_.reveals[who] = update.describe(made, blob, layout, BASE, BASE, 10 * number, bytes(32))
     return store, round_
 
 
@@ -208,9 +254,9 @@ def test_one_thread_and_four_give_the_same(tmp_path: Path) -> None:
     store, round_ = revealed_round(tmp_path, layout, chosen, participants=9)
     outcomes = []
     for threads in (1, 4):
-        results = gather(store, round_, layout, chosen, threads)
+        results = gather(store, round_, layout, chosen, threads=threads)
         assert list(results) == list(round_.roster)
-        after = aggregate(base, accepted_updates(results), chosen.selection)
+        after = aggregate(base, accepted_updates(results), layout, chosen.aggregation)
         outcomes.append((verdicts_of(results, round_), model_digest(after)))
     assert outcomes[0] == outcomes[1]
     assert outcomes[0][0] == bytes([1, 1, 3, 2, 1, 1, 1, 1, 1])  # U2 and U1, the others accepted
@@ -223,7 +269,7 @@ import sys; sys.path.insert(0, sys.argv[1])
 import test_aggregate as t
 base = t.model(5); layout = t.Layout.of(base)
 updates = [t.verified(layout, 5, number, 7 * number) for number in (1, 2, 3)]
-print(t.model_digest(t.aggregate(base, updates, t.rules().selection)))
+print(t.model_digest(t.aggregate(base, updates, layout, t.rules().aggregation)))
 """
 
 
@@ -236,4 +282,4 @@ def test_the_threads_of_numpy_make_no_difference(threads: str) -> None:
     environment = os.environ | dict.fromkeys(variables, threads) | {"NPY_DISABLE_CPU_FEATURES": " ".join(OPTIONAL)}
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(Path(__file__).parent)]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
-    assert found == str(model_digest(aggregate(base, updates, rules().selection)))
+    assert found == str(model_digest(aggregate(base, updates, Layout.of(base), rules().aggregation)))

@@ -1,15 +1,19 @@
 """The selection and the channel table against naive readings of the design."""
 
 import hashlib
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chain.protocol.rules import SelectionRules
-from fl_node.channels import ChannelTable, as_float, channel_norms, select
+from chain.protocol.rules import CompressionRules, SelectionRules
+from fl_node import selection
+from fl_node.channels import ChannelTable, as_float, channel_norms, norm_code, norm_of_code
+from fl_node.gradient import Layer, Layout
 from fl_node.quantise import quantise
 
 NORMS = st.lists(st.one_of(st.integers(0, 3), st.integers(0, 2**100)), min_size=1, max_size=40)
@@ -18,8 +22,18 @@ RATES = st.one_of(
 )
 
 
-def rules(rate: str) -> SelectionRules:
-    return SelectionRules(upload_rate=Decimal(rate))
+def rules(rate: str, **levers: Any) -> SelectionRules:
+    return SelectionRules(upload_rate=Decimal(rate), **levers)
+
+
+def layout_of(*widths: int) -> Layout:
+    """One layer of one channel for each width."""
+    layers = [Layer(f"l{at}", ((f"l{at}.w", (1, width)),), 1, width, at) for at, width in enumerate(widths)]
+    return Layout(tuple(layers))
+
+
+def select(norms: Sequence[int], chosen: SelectionRules, round_number: int = 1) -> tuple[int, ...]:
+    return selection.select(norms, layout_of(*[5] * len(norms)), chosen, round_number)
 
 
 def naive_root(leaves: list[bytes]) -> bytes:
@@ -51,16 +65,16 @@ def test_selection_is_that_of_a_naive_sort(norms: list[int], rate: str) -> None:
     assert select(norms, rules(rate)) == tuple(sorted(expected))
 
 
-@given(st.integers(1, 10_000), RATES)
+@given(st.integers(1, 3000), RATES)
 def test_count_is_the_ceiling_of_rate_times_channels(channels: int, rate: str) -> None:
-    count = rules(rate).count(channels)
-    assert count - 1 < Fraction(rate) * channels <= count
+    (budget,) = selection.budgets(layout_of(*[3] * channels), rules(rate), 1)
+    assert budget.room - 1 < Fraction(rate) * channels <= budget.room
 
 
 def test_count_does_not_suffer_from_binary_fractions() -> None:
     """0.1 * 30 and 0.07 * 100 are above 3 and 7 in binary64."""
-    assert rules("0.1").count(30) == 3
-    assert rules("0.07").count(100) == 7
+    assert selection.budgets(layout_of(*[1] * 30), rules("0.1"), 1)[0].room == 3
+    assert selection.budgets(layout_of(*[1] * 100), rules("0.07"), 1)[0].room == 7
 
 
 @given(NORMS)
@@ -71,35 +85,108 @@ def test_rate_one_sends_everything_but_zeros(norms: list[int]) -> None:
 @given(NORMS, RATES)
 def test_table(norms: list[int], rate: str) -> None:
     sent = select(norms, rules(rate))
-    table = ChannelTable(tuple(norms), sent)
+    table = ChannelTable(len(norms), sent, tuple(norms[channel] for channel in sent))
     unsent = [norm for channel, norm in enumerate(norms) if channel not in sent]
     if sent:
-        assert table.threshold == min(norms[channel] for channel in sent) > 0
-        assert all(norm <= table.threshold for norm in unsent)
+        assert table.smallest == min(norms[channel] for channel in sent) > 0
+        assert all(norm <= table.smallest for norm in unsent)
     else:
-        assert table.threshold == 0 and not any(norms)
-    leaves = [
-        channel.to_bytes(4, "big") + norm.to_bytes(16, "big") + (b"\x01" if channel in sent else b"\x00")
-        for channel, norm in enumerate(norms)
-    ]
-    assert table.root == naive_root(leaves)
+        assert table.smallest == 0 and not any(norms)
+    assert table.root == naive_root(
+        [channel.to_bytes(4, "big") + norms[channel].to_bytes(16, "big") for channel in sent]
+    )
 
 
 @given(NORMS, st.data())
 def test_root_binds_every_norm_and_every_choice(norms: list[int], data: st.DataObject) -> None:
-    table = ChannelTable(tuple(norms), select(norms, rules("0.5")))
-    channel = data.draw(st.integers(0, len(norms) - 1))
-    louder = (*norms[:channel], norms[channel] + 1, *norms[channel + 1 :])
-    assert ChannelTable(louder, table.sent).root != table.root
-    flipped = tuple(sorted(set(table.sent) ^ {channel}))
-    assert ChannelTable(table.squared_norms, flipped).root != table.root
+    sent = select(norms, rules("0.5"))
+    table = ChannelTable(len(norms), sent, tuple(norms[channel] for channel in sent))
+    if sent:
+        at = data.draw(st.integers(0, len(sent) - 1))
+        louder = (*table.squared_norms[:at], table.squared_norms[at] + 1, *table.squared_norms[at + 1 :])
+        assert ChannelTable(len(norms), sent, louder).root != table.root
+        fewer = ChannelTable(len(norms), sent[:at] + sent[at + 1 :], louder[:at] + louder[at + 1 :])
+        assert fewer.root != table.root
 
 
 @given(st.integers(0, 2**32), st.integers(1, 70), st.floats(-25, 7))
 def test_norms_are_those_of_numpy(seed: int, width: int, magnitude: float) -> None:
     random = np.random.default_rng(seed)
     layers = [(random.normal(size=(rows, width)) * 2.0**magnitude).astype(np.float32) for rows in (3, 1, 2)]
-    quantised = [quantise(np.clip(layer, -500, 500)) for layer in layers]
+    quantised = [quantise(np.clip(layer, -500, 500), CompressionRules()) for layer in layers]
     values = [row for layer in quantised for row in layer.values().astype(np.float64)]
     norms = [as_float(squared) for squared in channel_norms(quantised)]
     np.testing.assert_allclose(norms, [np.linalg.norm(row) for row in values], rtol=1e-12)
+
+
+# ------------------------------------------------------------- the levers
+
+
+CHANNELS = st.lists(st.tuples(st.integers(0, 50) | st.integers(0, 2**90), st.integers(1, 60)), min_size=1, max_size=25)
+
+
+@given(CHANNELS, RATES, st.booleans(), st.booleans(), st.booleans())
+def test_every_lever_against_a_naive_reading(
+    channels: list[tuple[int, int]], rate: str, per_entry: bool, in_bytes: bool, by_layer: bool
+) -> None:
+    """The largest norm left that still fits, of equals the first; divided by the width in rational numbers."""
+    norms, widths = [norm for norm, _ in channels], [width for _, width in channels]
+    levers = {
+        "norm": "per-entry" if per_entry else "euclidean",
+        "budget": "bytes" if in_bytes else "channels",
+        "scope": "layer" if by_layer else "model",
+    }
+    found = selection.select(norms, layout_of(*widths), rules(rate, **levers), 1)
+    groups = [[at] for at in range(len(norms))] if by_layer else [list(range(len(norms)))]
+    expected = set()
+    for group in groups:
+        cost = {at: widths[at] if in_bytes else 1 for at in group}
+        room, left = ceiling(rate, sum(cost.values())), set(group)
+        while left:
+            size = {at: Fraction(norms[at], widths[at] if per_entry else 1) for at in left}
+            best = min(left, key=lambda at: (-size[at], at))
+            left.remove(best)
+            if norms[best] and cost[best] <= room:
+                expected.add(best)
+                room -= cost[best]
+    assert set(found) == expected
+    assert selection.over_budget(found, layout_of(*widths), rules(rate, **levers), 1) is None
+
+
+def test_one_channel_too_many_is_over_budget() -> None:
+    layout = layout_of(10, 10, 30, 50)
+    assert selection.over_budget([0, 1], layout, rules("0.5"), 1) is None
+    assert selection.over_budget([0, 1, 2], layout, rules("0.5"), 1)
+    assert selection.over_budget([0, 1, 2], layout, rules("0.5", budget="bytes"), 1) is None
+    assert selection.over_budget([0, 3], layout, rules("0.5", budget="bytes"), 1)
+    assert selection.over_budget([0, 1, 2, 3], layout, rules("0.5", scope="layer"), 1) is None  # one of one each
+    assert selection.over_budget([3], layout, rules("0.5", scope="layer", budget="bytes"), 1)
+
+
+def test_the_first_rounds_have_rates_of_their_own() -> None:
+    chosen = rules("0.1", warm_up=(Decimal(1), Decimal("0.5")))
+    norms = list(range(1, 11))
+    assert [len(select(norms, chosen, number)) for number in (1, 2, 3, 4)] == [10, 5, 1, 1]
+
+
+@given(st.integers(0, 2**104), st.integers(0, 2**104))
+def test_norm_codes_keep_the_order_and_lose_less_than_a_third(left: int, right: int) -> None:
+    assert 0 <= norm_code(left) < 256
+    floor = norm_of_code(norm_code(left))
+    assert floor <= left and (left - floor) * 3 <= left and norm_code(floor) == norm_code(left)
+    if left <= right:
+        assert norm_code(left) <= norm_code(right)
+
+
+@given(st.lists(NORMS, min_size=0, max_size=4), RATES)
+def test_the_common_set_is_that_of_the_summed_tables(tables: list[list[int]], rate: str) -> None:
+    size = min((len(table) for table in tables), default=7)
+    codes = [np.array([norm_code(norm) for norm in table[:size]], np.uint8) for table in tables]
+    layout = layout_of(*[4] * size)
+    sums = [sum(norm_of_code(int(table[at])) for table in codes) for at in range(size)]
+    found = selection.common_channels(codes, layout, rules(rate, selection="common"), 2)
+    if any(sums):
+        assert found == selection.select(sums, layout, rules(rate), 2)
+    else:
+        assert found == tuple(range(size))
+    assert selection.common_channels(codes[::-1], layout, rules(rate), 2) == found

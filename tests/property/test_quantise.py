@@ -9,11 +9,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from chain.protocol.rules import CompressionRules
+from fl_node import kernels
 from fl_node import quantise as q
-from fl_node.quantise import BLOCK, ELEMENT_MAX, EXPONENT_MAX, EXPONENT_MIN, Quantised, quantise
+from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Quantised, element_max
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
+BLOCK, BYTE = 32, CompressionRules()
+ELEMENT_MAX = 127
+WAYS = [CompressionRules(bits=bits, block=block) for bits in (2, 3, 4, 8) for block in (1, 7, 32, 1000)]
 SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
+
+
+def quantise(matrix: Matrix, rules: CompressionRules = BYTE) -> Quantised:
+    return q.quantise(matrix, rules)
 
 
 @st.composite
@@ -74,35 +83,41 @@ def test_sent_and_residual_add_up_bit_for_bit_and_the_error_is_small(matrix: Mat
             assert element % 2 == 0  # a tie goes to the even element
 
 
-@given(matrices())
-def test_units_and_values_are_the_same_numbers(matrix: Matrix) -> None:
-    quantised = quantise(matrix)
-    units, values = quantised.units(), quantised.values()
-    assert units.dtype == np.int64
+@given(matrices(), st.sampled_from(WAYS))
+def test_values_are_whole_units(matrix: Matrix, rules: CompressionRules) -> None:
+    """And what the aggregation adds up are those units."""
+    quantised = quantise(matrix, rules)
+    rows, units = np.arange(len(matrix)), np.zeros(matrix.shape, np.int64)
+    values = quantised.values()
+    kernels.add_rows(units, rows, quantised.elements, quantised.exponents, rules.block, EXPONENT_MIN, 3)
     for unit, value in zip(units.ravel().tolist(), values.ravel().tolist(), strict=True):
-        assert unit * Fraction(2) ** EXPONENT_MIN == Fraction(value)
-        assert abs(unit) < 2**39
+        assert unit * Fraction(2) ** EXPONENT_MIN == 3 * Fraction(value)
+        assert abs(unit) < 3 * 2**39
 
 
-@given(matrices())
-def test_squared_norms_are_exact(matrix: Matrix) -> None:
-    quantised = quantise(matrix)
-    assert q.squared_norms(quantised) == [sum(unit**2 for unit in row) for row in quantised.units().tolist()]
+@given(matrices(), st.sampled_from(WAYS))
+def test_squared_norms_are_exact(matrix: Matrix, rules: CompressionRules) -> None:
+    quantised = quantise(matrix, rules)
+    values = [[Fraction(value) * 2**30 for value in row] for row in quantised.values().tolist()]
+    assert q.squared_norms(quantised) == [sum(value**2 for value in row) for row in values]
 
 
 def test_squared_norm_of_the_largest_row() -> None:
-    width = 10_000
-    largest = Quantised(
-        np.full((1, width), -ELEMENT_MAX, np.int8), np.full((1, q.blocks(width)), EXPONENT_MAX, np.int8)
-    )
-    assert q.squared_norms(largest) == [width * (ELEMENT_MAX << (EXPONENT_MAX - EXPONENT_MIN)) ** 2]
+    width = 300_000
+    for block in (32, 100_000, width):
+        exponents = np.full((1, q.blocks(width, block)), EXPONENT_MAX, np.int8)
+        largest = Quantised(np.full((1, width), -ELEMENT_MAX, np.int8), exponents, block)
+        assert q.squared_norms(largest) == [width * (ELEMENT_MAX << (EXPONENT_MAX - EXPONENT_MIN)) ** 2]
 
 
-@given(matrices())
-def test_the_result_is_canonical_and_quantising_it_again_changes_nothing(matrix: Matrix) -> None:
-    quantised = quantise(matrix)
-    assert q.is_canonical(quantised)
-    again = quantise(quantised.values())
+@given(matrices(), st.sampled_from(WAYS))
+def test_the_result_is_canonical_and_quantising_it_again_changes_nothing(
+    matrix: Matrix, rules: CompressionRules
+) -> None:
+    quantised = quantise(matrix, rules)
+    assert q.is_canonical(quantised, rules)
+    assert (np.abs(quantised.elements.astype(int)) <= element_max(rules.bits)).all()
+    again = quantise(quantised.values(), rules)
     assert again.elements.tobytes() == quantised.elements.tobytes()
     assert again.exponents.tobytes() == quantised.exponents.tobytes()
 
@@ -112,13 +127,13 @@ def test_equal_values_have_equal_bytes(matrix: Matrix) -> None:
     """Any other spelling of the same values, with a larger scale, is not canonical; and the canonical one is unique."""
     quantised = quantise(matrix)
     doubled = quantised.elements.astype(np.int64) * 2
-    smaller = Quantised(doubled.astype(np.int8), (quantised.exponents - 1).astype(np.int8))
+    smaller = Quantised(doubled.astype(np.int8), (quantised.exponents - 1).astype(np.int8), BLOCK)
     if np.abs(doubled).max(initial=0) <= ELEMENT_MAX:
-        assert not q.is_canonical(smaller)  # the exponent leaves the range, or was not that of the block
+        assert not q.is_canonical(smaller, BYTE)  # the exponent leaves the range, or was not that of the block
     if not (quantised.elements % 2).any() and (quantised.exponents < EXPONENT_MAX).all():
-        larger = Quantised(quantised.elements // 2, (quantised.exponents + 1).astype(np.int8))
+        larger = Quantised(quantised.elements // 2, (quantised.exponents + 1).astype(np.int8), BLOCK)
         assert (larger.values() == quantised.values()).all()
-        assert not q.is_canonical(larger)
+        assert not q.is_canonical(larger, BYTE)
     positive = np.where(matrix == 0, np.float32(0.0), matrix)
     negative = np.where(matrix == 0, np.float32(-0.0), matrix)
     left, right = quantise(positive), quantise(negative)
@@ -136,13 +151,60 @@ def test_equal_values_have_equal_bytes(matrix: Matrix) -> None:
     ],
 )
 def test_what_is_not_canonical(elements: list[int], exponent: int) -> None:
-    made = Quantised(np.array([elements], np.int8), np.array([[exponent]], np.int8))
-    assert not q.is_canonical(made)
+    made = Quantised(np.array([elements], np.int8), np.array([[exponent]], np.int8), BLOCK)
+    assert not q.is_canonical(made, BYTE)
 
 
 @given(st.integers(1, 200))
 def test_every_block_has_a_scale(width: int) -> None:
-    assert q.blocks(width) == len(range(0, width, BLOCK))
+    assert q.blocks(width, BLOCK) == len(range(0, width, BLOCK))
     quantised = quantise(np.ones((1, width), np.float32))
-    assert quantised.exponents.shape == (1, q.blocks(width))
+    assert quantised.exponents.shape == (1, q.blocks(width, BLOCK))
     assert quantised.elements.shape == (1, width)
+
+
+# ------------------------------------------------------------- few bits, few entries
+
+
+@given(matrices(), st.sampled_from(WAYS))
+def test_what_is_sent_and_what_stays_add_up_in_every_way(matrix: Matrix, rules: CompressionRules) -> None:
+    values = quantise(matrix, rules).values()
+    rest = matrix - values
+    assert (values + rest).tobytes() == matrix.tobytes() or rules.bits == 2
+    # with a sign only, a value may be far from what it stands for; yet no bit of the sum is lost beyond float32's own
+    np.testing.assert_allclose(values.astype(float) + rest, matrix, rtol=1e-6, atol=1e-6 * float(np.abs(values).max()))
+
+
+@given(matrices())
+def test_two_bits_are_the_signs_of_what_is_kept_at_one_scale(matrix: Matrix) -> None:
+    rules = CompressionRules(bits=2, block=1000)
+    quantised = quantise(matrix, rules)
+    assert (quantised.elements == np.sign(matrix)).all()
+    assert len(set(np.abs(quantised.values()[matrix != 0]).tolist())) <= 1
+
+
+@settings(max_examples=200)
+@given(st.lists(matrices(), min_size=1, max_size=3), st.integers(1, 400))
+def test_the_cut_is_that_of_a_sort(layers: list[Matrix], entries: int) -> None:
+    """The largest magnitudes, at most so many; of equals all or none."""
+    cut = q.magnitude_cut(layers, entries)
+    magnitudes = sorted((abs(float(entry)) for layer in layers for entry in layer.ravel()), reverse=True)
+    kept = [m for m in magnitudes if np.float32(m).view(np.int32) >= cut]
+    if entries >= len(magnitudes):
+        assert cut == 1
+    else:
+        boundary = magnitudes[entries]  # the first that does not fit; its equals must not be kept either
+        assert kept == [m for m in magnitudes if m > boundary and m > 0]
+
+
+@given(matrices(), st.sampled_from(WAYS), st.integers(1, 300))
+def test_below_the_cut_everything_is_zero(matrix: Matrix, rules: CompressionRules, entries: int) -> None:
+    cut = q.magnitude_cut([matrix], entries)
+    quantised = q.quantise(matrix, rules, cut)
+    small = np.abs(matrix).view(np.int32) < cut
+    assert not quantised.elements[small].any()
+    assert np.count_nonzero(quantised.elements) <= max(entries, 0)
+    if rules.bits > 2:
+        whole = q.quantise(np.where(small, np.float32(0), matrix), rules)
+        assert whole.elements.tobytes() == quantised.elements.tobytes()
+        assert whole.exponents.tobytes() == quantised.exponents.tobytes()

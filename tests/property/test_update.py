@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
-from chain.protocol.rules import Rules, SelectionRules
+from chain.protocol.rules import LimitRules, Rules
 from chain.protocol.seal import Metadata
-from fl_node import channels, tensorfile, update
-from fl_node.channels import ChannelTable
+from fl_node import packing, selection, tensorfile, update
+from fl_node.channels import norm_code
 from fl_node.gradient import Layout
-from fl_node.quantise import EXPONENT_MIN
+from fl_node.quantise import EXPONENT_MIN, Quantised
 from fl_node.update import Update
 from fl_node.verify import verify_limits, verify_update
 
@@ -39,14 +39,15 @@ LAYOUT = Layout.of(
 )
 
 
-def rules(rate: str = "0.5") -> Rules:
+def rules(rate: str = "0.5", compression: dict[str, Any] | None = None, **levers: Any) -> Rules:
     document = {
         "format": "roundledger-federation/1",
         "name": "updates",
         "model": {"factory": "mlp"},
         "data": {"classes": ["a", "b"], "features": ["x"]},
         "training": {"rounds": 3},
-        "selection": {"upload_rate": Decimal(rate)},
+        "selection": {"upload_rate": Decimal(rate), **levers},
+        "compression": compression or {},
         "limits": {"update_bytes": LIMIT},
     }
     return Rules.parse(document, "test")
@@ -65,9 +66,16 @@ def random_gradient(seed: int, magnitude: float = 0.0) -> list[Matrix]:
     return found
 
 
-def made(seed: int = 1, rate: str = "0.5") -> Update:
-    selection = rules(rate).selection
-    return update.make_update(random_gradient(seed), LAYOUT, selection, PARTICIPANT, ROUND, BASE)
+def make(gradient: list[Matrix], chosen: Rules, number: int = ROUND, common: tuple[int, ...] | None = None) -> Update:
+    return update.make_update(gradient, LAYOUT, chosen, PARTICIPANT, number, BASE, common)
+
+
+def encode(sent: Update, chosen: Rules | None = None) -> bytes:
+    return update.encode(sent, (chosen or rules()).compression, LAYOUT)
+
+
+def decode(blob: bytes, chosen: Rules | None = None) -> Update:
+    return update.decode(blob, LAYOUT, chosen or rules(), "test")
 
 
 def describe(sent: Update, blob: bytes) -> Metadata:
@@ -79,10 +87,10 @@ def describe(sent: Update, blob: bytes) -> Metadata:
         data_root=Digest.of(b"data"),
         secret_commitment=Digest.of(b"secret"),
         records=100,
-        channel_root=sent.table.root,
-        channels=len(sent.table.squared_norms),
-        sent=len(sent.table.sent),
-        threshold=sent.table.threshold,
+        channel_root=sent.table(LAYOUT).root,
+        channels=LAYOUT.channels,
+        sent=len(sent.sent),
+        threshold=sent.table(LAYOUT).smallest,
         salt=bytes(32),
     )
 
@@ -100,47 +108,66 @@ def refused(blob: bytes, metadata: Metadata, rate: str = "0.5") -> Code:
 # ------------------------------------------------------------- what is sent, what stays
 
 
-@given(st.integers(0, 2**32), st.sampled_from(["1", "0.5", "0.1", "0.01"]), st.floats(-40, 8))
-def test_round_trip_and_verification(seed: int, rate: str, magnitude: float) -> None:
+WAYS = [
+    rules("0.5"),
+    rules("0.1"),
+    rules("1", {"bits": 2, "block": 1000, "entry_rate": Decimal("0.1")}),
+    rules("0.3", {"bits": 3}, budget="bytes", norm="per-entry"),
+    rules("0.4", {"bits": 4, "block": 7}, scope="layer", warm_up=[1, Decimal("0.5")]),
+    rules("0.5", {"bits": 2}, selection="common"),
+]
+WAY = st.sampled_from(WAYS)
+
+
+@given(st.integers(0, 2**32), WAY, st.floats(-40, 8), st.sampled_from([1, 2, ROUND]))
+def test_round_trip_and_verification(seed: int, chosen: Rules, magnitude: float, number: int) -> None:
     gradient = random_gradient(seed, magnitude)
-    sent = update.make_update(gradient, LAYOUT, rules(rate).selection, PARTICIPANT, ROUND, BASE)
-    blob = update.encode(sent)
-    again = update.decode(blob, LAYOUT, "test", LIMIT)
-    assert update.encode(again) == blob
-    assert (again.participant, again.round, again.base_model, again.table) == (PARTICIPANT, ROUND, BASE, sent.table)
+    sent = make(gradient, chosen, number)
+    blob = encode(sent, chosen)
+    again = decode(blob, chosen)
+    assert encode(again, chosen) == blob
+    assert (again.participant, again.round, again.base_model, again.sent) == (PARTICIPANT, number, BASE, sent.sent)
     for left, right in zip(sent.dense(LAYOUT), again.dense(LAYOUT), strict=True):
         assert left.tobytes() == right.tobytes()
-    verified = verify_update(blob, describe(sent, blob), PARTICIPANT, ROUND, LAYOUT, rules(rate))
-    assert (verified.participant, verified.records) == (PARTICIPANT, 100)
     metadata = describe(sent, blob)
-    described = update.describe(sent, blob, metadata.data_root, metadata.secret_commitment, 100, metadata.salt)
+    verified = verify_update(blob, metadata, PARTICIPANT, number, LAYOUT, chosen)
+    assert (verified.participant, verified.records) == (PARTICIPANT, 100)
+    described = update.describe(sent, blob, LAYOUT, metadata.data_root, metadata.secret_commitment, 100, metadata.salt)
     assert described == metadata
 
 
 @settings(max_examples=40)
-@given(st.integers(0, 2**32), st.sampled_from(["0.5", "0.1"]))
-def test_over_a_sequence_of_rounds_nothing_is_ever_lost(seed: int, rate: str) -> None:
-    """`sent + residual == gradient matrix`, bit for bit, with the residual of one round in the gradient of the next."""
+@given(st.integers(0, 2**32), WAY)
+def test_over_a_sequence_of_rounds_nothing_is_ever_lost(seed: int, chosen: Rules) -> None:
+    """`sent + residual == gradient matrix`, with the residual of one round in the gradient of the next: bit for bit
+    where a value has the bits to be near what it stands for, else to the last bit of float32.
+    """
     rest: list[Matrix] | None = None
-    for number in range(6):
+    for number in range(1, 7):
         gradient = random_gradient(seed + number)
         if rest is not None:
             gradient = [matrix + carried for matrix, carried in zip(gradient, rest, strict=True)]
-        sent = update.make_update(gradient, LAYOUT, rules(rate).selection, PARTICIPANT, number, BASE)
-        rest = update.residual(gradient, sent, LAYOUT)
+        sent = make(gradient, chosen, number)
+        rest = [matrix.copy() for matrix in gradient]
+        update.take_sent(rest, sent)
         for matrix, part, carried in zip(gradient, sent.dense(LAYOUT), rest, strict=True):
             assert carried.dtype == np.float32
-            assert (part + carried).tobytes() == matrix.tobytes()
+            assert carried.tobytes() == (matrix - part).tobytes()
+            if chosen.compression.bits == 8:
+                assert (part + carried).tobytes() == matrix.tobytes()
+            np.testing.assert_allclose(part.astype(float) + carried, matrix, rtol=1e-6, atol=1e-6)
 
 
 @given(st.integers(0, 2**32), st.sampled_from(["1", "0.5", "0.1"]))
 def test_exactly_the_selected_rows_are_sent(seed: int, rate: str) -> None:
     gradient = random_gradient(seed)
-    selection = SelectionRules(upload_rate=Decimal(rate))
-    sent = update.make_update(gradient, LAYOUT, selection, PARTICIPANT, ROUND, BASE)
-    chosen = set(channels.select(sent.table.squared_norms, selection))
-    assert set(sent.table.sent) == chosen
-    everything = update.make_update(gradient, LAYOUT, SelectionRules(upload_rate=Decimal(1)), PARTICIPANT, ROUND, BASE)
+    sent, everything = make(gradient, rules(rate)), make(gradient, rules("1"))
+    norms = [0] * LAYOUT.channels
+    table = everything.table(LAYOUT)
+    for channel, squared in zip(table.sent, table.squared_norms, strict=True):
+        norms[channel] = squared
+    chosen = set(selection.select(norms, LAYOUT, rules(rate).selection, ROUND))
+    assert set(sent.sent) == chosen
     for layer, part, whole in zip(LAYOUT.layers, sent.dense(LAYOUT), everything.dense(LAYOUT), strict=True):
         for row in range(layer.channels):
             if layer.first_channel + row in chosen:
@@ -151,28 +178,77 @@ def test_exactly_the_selected_rows_are_sent(seed: int, rate: str) -> None:
 
 def test_an_update_that_sends_nothing() -> None:
     silent = [np.zeros_like(matrix) for matrix in random_gradient(1)]
-    sent = update.make_update(silent, LAYOUT, rules().selection, PARTICIPANT, ROUND, BASE)
-    blob = update.encode(sent)
-    assert (sent.table.sent, sent.table.threshold) == ((), 0)
+    sent = make(silent, rules())
+    blob = encode(sent)
+    assert (sent.sent, sent.table(LAYOUT).smallest) == ((), 0)
     verify(blob, describe(sent, blob))
-    assert all(not matrix.any() for matrix in update.decode(blob, LAYOUT, "test", LIMIT).dense(LAYOUT))
+    assert all(not matrix.any() for matrix in decode(blob).dense(LAYOUT))
+
+
+# ------------------------------------------------- packed
+
+
+def unpack(data: bytes, chosen: Rules, number: int = ROUND) -> bytes:
+    return packing.unpack(data, LAYOUT, chosen, PARTICIPANT, number, BASE)
+
+
+@given(st.integers(0, 2**32), WAY, st.floats(-40, 8))
+def test_what_was_packed_unpacks_to_the_same_bytes(seed: int, chosen: Rules, magnitude: float) -> None:
+    blob = encode(make(random_gradient(seed, magnitude), chosen), chosen)
+    packed = packing.pack(blob, LAYOUT, chosen)
+    assert packed[:1] == packing.CODED and len(packed) < len(blob)
+    assert unpack(packed, chosen) == blob
+    assert unpack(packed, chosen, ROUND + 1) != blob  # the round is no part of it: the digest tells
+
+
+@given(st.binary(max_size=400), WAY)
+def test_what_is_no_update_is_kept_as_it_is(data: bytes, chosen: Rules) -> None:
+    assert packing.pack(data, LAYOUT, chosen) == data
+    if data[:1] != packing.CODED:
+        assert unpack(data, chosen) == data
+
+
+def unpacks_or_u1(data: bytes, chosen: Rules) -> None:
+    try:
+        found = unpack(data, chosen)
+    except VerificationError as error:
+        assert error.code == Code.U1
+    else:
+        assert data[:1] != packing.CODED or len(found) <= 2048 + 2 * 4 * LAYOUT.entries
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=300), WAY)
+def test_the_decoder_is_bounded_whatever_it_reads(data: bytes, chosen: Rules) -> None:
+    unpacks_or_u1(data, chosen)
+    unpacks_or_u1(packing.CODED + data[: len(data) // 4 * 4], chosen)
+
+
+@given(st.integers(0, 2**32), WAY, st.data())
+def test_damage_to_packed_bytes_gives_u1_or_other_bytes(seed: int, chosen: Rules, data: st.DataObject) -> None:
+    blob = encode(make(random_gradient(seed), chosen), chosen)
+    packed = bytearray(packing.pack(blob, LAYOUT, chosen))
+    at = data.draw(st.integers(1, len(packed) - 1))
+    packed[at] ^= data.draw(st.integers(1, 255))
+    unpacks_or_u1(bytes(packed), chosen)
+    unpacks_or_u1(bytes(packed[:-4]), chosen)
 
 
 # ------------------------------------------------- every other bit, and every other length
 
-SENT = made()
-BLOB = update.encode(SENT)
+SENT = make(random_gradient(1), rules())
+BLOB = encode(SENT)
 METADATA = describe(SENT, BLOB)
 HEADER = 8 + int.from_bytes(BLOB[:8], "little")
 
 
 def decodes_canonically_or_u2(data: bytes) -> None:
     try:
-        found = update.decode(data, LAYOUT, "test", LIMIT)
+        found = decode(data)
     except VerificationError as error:
         assert error.code == Code.U2
     else:
-        assert update.encode(found) == data
+        assert encode(found) == data
 
 
 def test_every_flipped_byte_is_refused() -> None:
@@ -240,7 +316,7 @@ def test_only_u2_ever_escapes_decode_of_random_bytes(data: bytes) -> None:
 
 # ------------------------------------------------------------------ handmade, U2
 
-ABOUT = {"format": "roundledger-update/1", "participant": PARTICIPANT, "round": ROUND, "base_model": str(BASE)}
+ABOUT = {"format": "roundledger-update/2", "participant": PARTICIPANT, "round": ROUND, "base_model": str(BASE)}
 DTYPES = {"uint8": "U8", "int8": "I8", "int16": "I16", "float32": "F32", "bool": "BOOL"}
 
 
@@ -369,11 +445,11 @@ HANDMADE: dict[str, Callable[[], bytes]] = {
     "header above its limit": lambda: with_header(" " * (tensorfile.MAX_HEADER + 8)),
     "no header": lambda: bytes(8),
     "wrong dtype of elements": lambda: with_tensors(elements=tensors()["elements"].view(np.uint8)),
-    "wrong dtype of norms": lambda: with_tensors(norms=tensors()["norms"].view(np.int8)),
+    "wrong dtype of the mask": lambda: with_tensors(sent=tensors()["sent"].view(np.int8)),
     "dtype that numpy has not": lambda: with_header(BLOB[8:HEADER].decode().rstrip().replace('"I8"', '"F8_E4M3"')),
     "unknown dtype": lambda: with_header(BLOB[8:HEADER].decode().rstrip().replace('"I8"', '"XX"')),
     "elements of two axes": lambda: with_tensors(elements=tensors()["elements"].reshape(1, -1)),
-    "norms of another model": lambda: with_tensors(norms=tensors()["norms"][:-1]),
+    "norms that nobody asked for": lambda: with_tensors(norms=np.zeros(LAYOUT.channels, np.uint8)),
     "mask of another model": lambda: with_tensors(sent=np.append(tensors()["sent"], np.uint8(0))),
     "mask bits beyond the channels": behind_the_mask,
     "one channel more in the mask": lambda: with_tensors(sent=tensors()["sent"] | np.array([255, 0], np.uint8)),
@@ -383,7 +459,7 @@ HANDMADE: dict[str, Callable[[], bytes]] = {
     "exponents too small": lambda: shifted_exponents(-60),
     "scale that is not tight": loose_scale,
     "element -128": lambda: with_tensors(elements=np.full_like(tensors()["elements"], -128)),
-    "unknown format": lambda: with_about(format="roundledger-update/2"),
+    "unknown format": lambda: with_about(format="roundledger-update/1"),
     "unknown key": lambda: with_about(comment="hello"),
     "participant is no text": lambda: with_about(participant=5),
     "round is no number": lambda: with_about(round="7"),
@@ -398,7 +474,7 @@ def test_handmade_blobs_are_refused_for_u2(name: str) -> None:
     blob = HANDMADE[name]()
     assert blob != BLOB
     with pytest.raises(VerificationError) as caught:
-        update.decode(blob, LAYOUT, "test", 1 << 24)
+        decode(blob, rules().model_copy(update={"limits": LimitRules()}))
     assert caught.value.code == Code.U2
 
 
@@ -415,7 +491,7 @@ def test_the_tools_of_these_tests_write_what_the_program_writes() -> None:
 def changed(**fields: Any) -> tuple[bytes, Metadata]:
     """Another update with metadata that fit it, but for what is compared in the test."""
     other = dataclasses.replace(SENT, **fields)
-    blob = update.encode(other)
+    blob = encode(other)
     return blob, dataclasses.replace(describe(other, blob), base_model=BASE)
 
 
@@ -434,32 +510,93 @@ def test_wrong_digest_is_u1_and_wrong_size_u2() -> None:
     assert refused(BLOB, dataclasses.replace(METADATA, update_bytes=len(BLOB) + 1)) == Code.U2
 
 
-def test_wrong_root_or_number_of_channels_is_u3() -> None:
-    assert refused(BLOB, dataclasses.replace(METADATA, channel_root=Digest.of(b"another"))) == Code.U3
+def test_a_wrong_number_of_channels_is_u3() -> None:
     assert refused(BLOB, dataclasses.replace(METADATA, channels=LAYOUT.channels + 1)) == Code.U3
+    assert refused(BLOB, dataclasses.replace(METADATA, sent=METADATA.sent + 1)) == Code.U3
 
 
-def test_a_forged_norm_of_a_sent_channel_is_u4() -> None:
-    norms = list(SENT.table.squared_norms)
-    for channel in SENT.table.sent:
-        for forged in (norms[channel] - 1, norms[channel] + 1):
-            table = ChannelTable((*norms[:channel], forged, *norms[channel + 1 :]), SENT.table.sent)
-            assert refused(*changed(table=table)) == Code.U4
+def test_another_channel_table_than_that_of_the_values_is_u4() -> None:
+    assert refused(BLOB, dataclasses.replace(METADATA, channel_root=Digest.of(b"another"))) == Code.U4
+    table = SENT.table(LAYOUT)
+    for at in range(len(table.sent)):
+        for forged in (table.squared_norms[at] - 1, table.squared_norms[at] + 1):
+            norms = (*table.squared_norms[:at], forged, *table.squared_norms[at + 1 :])
+            root = dataclasses.replace(table, squared_norms=norms).root
+            assert refused(BLOB, dataclasses.replace(METADATA, channel_root=root)) == Code.U4
 
 
-def test_a_selection_that_the_rate_does_not_give_is_u5() -> None:
-    assert refused(BLOB, METADATA, rate="0.1") == Code.U5  # too many sent
-    assert refused(BLOB, METADATA, rate="1") == Code.U5  # too few
-    quiet = [channel for channel in range(LAYOUT.channels) if channel not in SENT.table.sent]
-    norms = list(SENT.table.squared_norms)
-    norms[quiet[0]] = 2**100  # not sent, and louder than all that was sent
-    assert refused(*changed(table=ChannelTable(tuple(norms), SENT.table.sent))) == Code.U5
+def test_more_channels_than_the_rate_allows_is_u5() -> None:
+    assert refused(BLOB, METADATA, rate="0.1") == Code.U5
+    verify(BLOB, METADATA, rate="1")  # fewer: the others may have been silent
 
 
-def test_wrong_threshold_or_count_is_u5() -> None:
+def test_an_empty_channel_is_u5() -> None:
+    index = next(index for index, part in enumerate(SENT.layers) if len(part.channels))
+    part = SENT.layers[index]
+    elements, exponents = part.values.elements.copy(), part.values.exponents.copy()
+    elements[0], exponents[0] = 0, EXPONENT_MIN
+    silenced = dataclasses.replace(part, values=Quantised(elements, exponents, part.values.block))
+    assert refused(*changed(layers=(*SENT.layers[:index], silenced, *SENT.layers[index + 1 :]))) == Code.U5
+
+
+def test_a_wrong_threshold_is_u5() -> None:
     for threshold in (0, METADATA.threshold - 1, METADATA.threshold + 1):
         assert refused(BLOB, dataclasses.replace(METADATA, threshold=threshold)) == Code.U5
-    assert refused(BLOB, dataclasses.replace(METADATA, sent=METADATA.sent + 1)) == Code.U5
+
+
+def refused_by(sent: Update, sender: Rules, receiver: Rules, common: tuple[int, ...] | None = None) -> Code:
+    blob = encode(sent, sender)
+    with pytest.raises(VerificationError) as caught:
+        verify_update(blob, describe(sent, blob), PARTICIPANT, ROUND, LAYOUT, receiver, common)
+    return caught.value.code
+
+
+def test_more_entries_than_the_entry_rate_allows_is_u2() -> None:
+    generous, strict = ({"bits": 2, "block": 1000, "entry_rate": Decimal(rate)} for rate in ("0.2", "0.1"))
+    sent = make(random_gradient(3), rules("1", generous))
+    assert refused_by(sent, rules("1", generous), rules("1", strict)) == Code.U2
+
+
+def test_more_bits_or_other_blocks_than_the_rules_say_are_u2() -> None:
+    sent = make(random_gradient(3), rules("1"))
+    assert refused_by(sent, rules("1"), rules("1", {"bits": 4})) == Code.U2
+    assert refused_by(sent, rules("1"), rules("1", {"block": 4})) == Code.U2
+
+
+@pytest.mark.parametrize("levers", [{"budget": "bytes"}, {"scope": "layer"}])
+def test_every_budget_is_enforced(levers: dict[str, Any]) -> None:
+    sent = make(random_gradient(3), rules("1"))
+    assert refused_by(sent, rules("1"), rules("0.3", **levers)) == Code.U5
+
+
+def test_the_warm_up_ends() -> None:
+    generous = rules("0.1", warm_up=[1] * ROUND)
+    sent = make(random_gradient(3), generous)
+    blob = encode(sent)
+    verify_update(blob, describe(sent, blob), PARTICIPANT, ROUND, LAYOUT, generous)
+    assert refused_by(sent, generous, rules("0.1", warm_up=[1] * (ROUND - 1))) == Code.U5
+
+
+def test_a_common_selection_is_met_exactly() -> None:
+    chosen, common = rules("0.5", selection="common"), (0, 3, 5)
+    sent = make(random_gradient(3), chosen, common=common)
+    assert sent.sent == common
+    blob = encode(sent, chosen)
+    verified = verify_update(blob, describe(sent, blob), PARTICIPANT, ROUND, LAYOUT, chosen, common)
+    assert verified.norms is not None and len(verified.norms) == LAYOUT.channels
+    for other in ((0, 3), (0, 3, 5, 6), (0, 3, 6), None):
+        assert refused_by(sent, chosen, chosen, other) == Code.U5
+
+
+def test_a_forged_norm_code_of_a_sent_channel_is_u4() -> None:
+    chosen, common = rules("0.5", selection="common"), (0, 3, 5)
+    sent = make(random_gradient(3), chosen, common=common)
+    assert sent.norms is not None
+    for channel, squared in zip(sent.sent, sent.table(LAYOUT).squared_norms, strict=True):
+        norms = sent.norms.copy()
+        assert norms[channel] == norm_code(squared)
+        norms[channel] += 1
+        assert refused_by(dataclasses.replace(sent, norms=norms), chosen, chosen, common) == Code.U4
 
 
 def test_too_large_is_u2_before_and_after_reading() -> None:
@@ -470,9 +607,13 @@ def test_too_large_is_u2_before_and_after_reading() -> None:
     big = BLOB + bytes(LIMIT)
     fitted = dataclasses.replace(METADATA, update_digest=Digest.of(big), update_bytes=len(big))
     assert refused(big, fitted) == Code.U2
-    with pytest.raises(VerificationError, match="at most"):
-        update.decode(BLOB, LAYOUT, "test", len(BLOB) - 1)
-    update.decode(BLOB, LAYOUT, "test", len(BLOB))
+    for limit, ok in ((len(BLOB) - 1, False), (len(BLOB), True)):
+        limited = rules().model_copy(update={"limits": LimitRules(update_bytes=limit)})
+        if ok:
+            decode(BLOB, limited)
+        else:
+            with pytest.raises(VerificationError, match="at most"):
+                decode(BLOB, limited)
 
 
 def test_exponents_are_e8m0_and_elements_sixty_fourths() -> None:
@@ -481,7 +622,7 @@ def test_exponents_are_e8m0_and_elements_sixty_fourths() -> None:
     entry = scale = 0
     for layer, matrix in zip(LAYOUT.layers, dense, strict=True):
         for row in range(layer.channels):
-            if layer.first_channel + row not in SENT.table.sent:
+            if layer.first_channel + row not in SENT.sent:
                 continue
             for start in range(0, layer.width, 32):
                 for column in range(start, min(start + 32, layer.width)):

@@ -16,7 +16,7 @@ from chain.protocol import abi, seal, verdicts
 from chain.protocol import events as ev
 from chain.protocol.digest import Digest
 from chain.protocol.rules import Rules
-from fl_node import dataroot, update, weights
+from fl_node import dataroot, packing, update, weights
 from fl_node.aggregate import aggregate
 from fl_node.data import Records
 from fl_node.gradient import Layout
@@ -45,6 +45,8 @@ learning_rate = 0.05
 
 [selection]
 upload_rate = 0.5
+
+[aggregation]
 weighting = "senders"
 
 [ledger]
@@ -116,20 +118,22 @@ def compute(given: dict[str, Any]) -> dict[str, Any]:
         given["participants"], given["gradients"], given["records"], given["salts"], strict=True
     ):
         matrices = layout.matrices(tensors(change))
-        made = update.make_update(matrices, layout, rules.selection, who, number, genesis)
-        blob = update.encode(made)
-        metadata = update.describe(made, blob, root.root, root.secret_commitment, records, bytes.fromhex(salt))
+        made = update.make_update(matrices, layout, rules, who, number, genesis)
+        blob = update.encode(made, rules.compression, layout)
+        metadata = update.describe(made, blob, layout, root.root, root.secret_commitment, records, bytes.fromhex(salt))
         accepted.append(verify_update(blob, metadata, who, number, layout, rules))
         sealed = seal.seal(domain, number, who, metadata)
-        left = layout.tensors(update.residual(matrices, made, layout))
+        update.take_sent(matrices, made)
+        left, table = layout.tensors(matrices), made.table(layout)
         updates.append(
             {
                 "blob": blob.hex(),
+                "packed": packing.pack(blob, layout, rules).hex(),
                 "digest": str(Digest.of(blob)),
-                "squaredNorms": [str(norm) for norm in made.table.squared_norms],
-                "sent": list(made.table.sent),
-                "threshold": str(made.table.threshold),
-                "channelRoot": str(made.table.root),
+                "squaredNorms": [str(norm) for norm in table.squared_norms],
+                "sent": list(table.sent),
+                "threshold": str(metadata.threshold),
+                "channelRoot": str(table.root),
                 "residual": {name: tensor.tolist() for name, tensor in sorted(left.items())},
                 "metadata": abi.encode(metadata).hex(),
                 "seal": sealed.hex(),
@@ -139,7 +143,7 @@ def compute(given: dict[str, Any]) -> dict[str, Any]:
             event_log(ev.Committed(number, who, sealed, time)),
             event_log(ev.Revealed(number, who, metadata, time)),
         ]
-    model = aggregate(base, accepted, rules.selection)
+    model = aggregate(base, accepted, layout, rules.aggregation)
     votes = verdicts.encode({1: verdicts.ACCEPTED, 2: verdicts.ACCEPTED, 4: 3})
     logs.append(event_log(ev.Finalized(number, weights.model_digest(model), 2, time)))
     heads = [ev.EMPTY_HEAD]
@@ -168,4 +172,4 @@ def event_log(event: Any) -> ev.Log:
 
 
 if __name__ == "__main__":
-    FILE.write_text(json.dumps({"formatVersion": 1, "inputs": INPUTS, "outputs": compute(INPUTS)}, indent=1) + "\n")
+    FILE.write_text(json.dumps({"formatVersion": 2, "inputs": INPUTS, "outputs": compute(INPUTS)}, indent=1) + "\n")

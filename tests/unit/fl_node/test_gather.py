@@ -36,9 +36,9 @@ def revealed() -> tuple[Round, dict[str, bytes]]:
     blobs = {}
     for who, seat in SEATS.items():
         gradient = [np.full((2, 3), seat / 8, np.float32)]
-        made = update.make_update(gradient, LAYOUT, RULES.selection, who, 1, BASE)
-        blobs[who] = update.encode(made)
-        round_.reveals[who] = update.describe(made, blobs[who], BASE, BASE, 5, bytes(32))
+        made = update.make_update(gradient, LAYOUT, RULES, who, 1, BASE)
+        blobs[who] = update.encode(made, RULES.compression, LAYOUT)
+        round_.reveals[who] = update.describe(made, blobs[who], LAYOUT, BASE, BASE, 5, bytes(32))
     return round_, blobs
 
 
@@ -83,5 +83,5 @@ def test_a_proven_fault_is_not_looked_at_again(tmp_path: Path) -> None:
     looks: list[int] = []
     results = gather(store, round_, LAYOUT, RULES, again=lambda: bool(looks.append(1)))
     assert not looks
-    assert isinstance(results[liar], VerificationError) and results[liar].code == Code.U3
-    assert verdicts_of(results, round_) == b"\4\1\1"
+    assert isinstance(results[liar], VerificationError) and results[liar].code == Code.U4
+    assert verdicts_of(results, round_) == b"\5\1\1"

@@ -3,6 +3,7 @@
 import json
 import tomllib
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,23 @@ weight_decay = 0.001
 
 [selection]
 upload_rate = 0.25
+warm_up = [0.75, 0.5]
+channels = "output"
+selection = "own"
+norm = "euclidean"
+budget = "channels"
+scope = "model"
+
+[compression]
+bits = 8
+block = 32
+entry_rate = 0.5
+
+[aggregation]
 weighting = "all"
 weights = "records"
+server_learning_rate = 1.5
+server_momentum = 0.5
 
 [ledger]
 commit_window = 60
@@ -102,7 +118,7 @@ def problem(text: str) -> str:
         ("quorum = 0.6667", "quorum = 0.5", "ledger.quorum"),
         ("quorum = 0.6667", "quorum = 1.01", "ledger.quorum"),
         ("quorum = 0.6667", "quorum = 0.66667", "ledger.quorum"),
-        ('weighting = "all"', 'weighting = "most"', "selection.weighting"),
+        ('weighting = "all"', 'weighting = "most"', "aggregation.weighting"),
         ('name = "clinic"', "name = 5", "name"),
         ('name = "clinic"', 'name = ""', "name"),
         ('name = "clinic"', 'name = "clinic"\nsecret = 1', "secret: unknown key"),
@@ -233,18 +249,31 @@ def leaves(value: Any, path: Path_ = ()) -> list[Path_]:
     return [path]
 
 
-OTHER: dict[Any, Any] = {"all": "senders", "records": "equal", Decimal("0.9"): Decimal("0.8"), True: False}
+OTHER: dict[Any, Any] = {
+    "all": "senders",
+    "records": "equal",
+    "own": "common",
+    "euclidean": "per-entry",
+    "channels": "bytes",
+    "model": "layer",
+    Decimal("0.9"): Decimal("0.8"),
+    8: 4,
+    True: False,
+}
 
 
 def another(value: Any) -> Any:
-    if isinstance(value, bool | str) and value in OTHER:
-        return OTHER[value]
+    if type(value) is not int or value == 8:
+        for known, other in OTHER.items():
+            if type(known) is type(value) and known == value:
+                return other
     if isinstance(value, str):
         return value + "x"
     return value + Decimal("0.0001") if isinstance(value, Decimal) else value + 1
 
 
-LEAVES = [leaf for leaf in leaves(document()) if leaf not in (("format",), ("data", "shape", 0))]
+FIXED = (("format",), ("data", "shape", 0), ("selection", "channels"))
+LEAVES = [leaf for leaf in leaves(document()) if leaf not in FIXED]
 
 
 @pytest.mark.parametrize("leaf", LEAVES, ids=lambda leaf: ".".join(map(str, leaf)))
@@ -275,5 +304,32 @@ def test_quorum_in_ten_thousandths_is_exact() -> None:
 
 
 def test_a_rate_of_many_digits_is_taken_as_it_stands() -> None:
-    assert SelectionRules(upload_rate=Decimal("0.3333333333333333333333333333")).count(3) == 1
-    assert SelectionRules(upload_rate=Decimal("0.3333333333333333333333333334")).count(3) == 2
+    rate = "0.3333333333333333333333333334"
+    assert SelectionRules(upload_rate=Decimal(rate)).rate(1) == Fraction(rate)
+
+
+def test_rates_of_the_first_rounds() -> None:
+    rules = parse().selection
+    assert [rules.rate(number) for number in (1, 2, 3, 9)] == [
+        Fraction(3, 4),
+        Fraction(1, 2),
+        Fraction(1, 4),
+        Fraction(1, 4),
+    ]
+
+
+PATH = FULL.replace('channels = "output"', 'channels = "path"\nlayers = ["hidden1", "output"]')
+
+
+def test_path_channels_name_their_layers_and_take_no_other_levers() -> None:
+    assert parse(PATH).selection.layers == ("hidden1", "output")
+    assert parse(PATH).digest != parse(PATH.replace('"hidden1", "output"', '"output", "hidden1"')).digest
+    assert "layers" in problem(FULL.replace('"output"', '"path"'))
+    assert "layers" in problem(FULL.replace('"output"', '"output"\nlayers = ["output"]'))
+    for lever in (("own", "common"), ("euclidean", "per-entry"), ('budget = "channels"', 'budget = "bytes"')):
+        assert "path channels" in problem(PATH.replace(*lever))
+
+
+@pytest.mark.parametrize("bits", ["1", "5", "16", '"8"', "8.5"])
+def test_bits_that_there_are_not(bits: str) -> None:
+    assert "compression.bits" in problem(FULL.replace("bits = 8", f"bits = {bits}"))

@@ -1,0 +1,1 @@
+"""A Flower app that does no training, so that its rounds cost what Flower itself costs."""

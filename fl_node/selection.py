@@ -1,0 +1,199 @@
+"""The selection: which channels the rules let a node send, and the check of what one has sent.
+
+A receiver sees the channels that were sent and their norms, which it computes itself; of the others it knows nothing
+that it could check. So a node's own selection is verified against the budget and for sending nothing empty; a common
+selection is derived by everybody and must be met exactly; the pieces of paths must make whole paths that reach the
+threshold.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, lcm
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from chain.protocol.errors import Code, VerificationError
+from chain.protocol.rules import SelectionRules
+from fl_node import paths
+from fl_node.channels import ChannelTable, Codes, norm_of_code
+from fl_node.gradient import Layout, Level
+
+PATH_UNIT = 16  # bits that squared norms lose when they are added up along a path: its unit is 2**-44
+
+T = TypeVar("T", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be sent of some channels: their costs (1 each, or their entries) add up to at most `room`."""
+
+    channels: range
+    costs: tuple[int, ...]
+    room: int
+
+
+def budgets(layout: Layout, rules: SelectionRules, round_number: int) -> list[Budget]:
+    """One for the model, or one for each layer; `ceil(rate * cost of all)`, in exact arithmetic."""
+    rate, found = rules.rate(round_number), []
+    in_bytes = rules.budget == "bytes"
+    groups = [[layer] for layer in layout.layers] if rules.scope == "layer" else [list(layout.layers)]
+    for layers in groups:
+        costs = tuple(layer.width if in_bytes else 1 for layer in layers for _ in range(layer.channels))
+        first = layers[0].first_channel
+        found.append(Budget(range(first, first + len(costs)), costs, ceil(rate * sum(costs))))
+    return found
+
+
+def select(norms: Sequence[int], layout: Layout, rules: SelectionRules, round_number: int) -> tuple[int, ...]:
+    """The channels to send, ascending: the largest norms within the budget, ties to the lower number, never a zero.
+
+    A channel that does not fit any more is passed over. Per-entry norms are compared by cross-multiplication: squared
+    norms times the least common multiple of all widths, divided by their own.
+    """
+    sizes = norms
+    if rules.norm == "per-entry":
+        common = lcm(*(layer.width for layer in layout.layers))
+        widths = [layer.width for layer in layout.layers for _ in range(layer.channels)]
+        sizes = [norm * (common // width) for norm, width in zip(norms, widths, strict=True)]
+    chosen = []
+    for budget in budgets(layout, rules, round_number):
+        room, first = budget.room, budget.channels.start
+        for channel in sorted(budget.channels, key=lambda channel: (-sizes[channel], channel)):
+            cost = budget.costs[channel - first]
+            if norms[channel] and cost <= room:
+                chosen.append(channel)
+                room -= cost
+    return tuple(sorted(chosen))
+
+
+def over_budget(sent: Sequence[int], layout: Layout, rules: SelectionRules, round_number: int) -> str | None:
+    """Which budget these channels break, in words; None if they break none."""
+    for budget in budgets(layout, rules, round_number):
+        spent = sum(budget.costs[channel - budget.channels.start] for channel in sent if channel in budget.channels)
+        if spent > budget.room:
+            unit = "entries" if rules.budget == "bytes" else "channels"
+            first, last = budget.channels.start, budget.channels.stop - 1
+            return f"{spent} {unit} of channels {first} to {last}, at most {budget.room}"
+    return None
+
+
+def common_channels(
+    tables: Sequence[Codes], layout: Layout, rules: SelectionRules, round_number: int
+) -> tuple[int, ...]:
+    """The one set that everybody sends: the largest sums of the norm tables of the round before.
+
+    Everything, if there is no such table (round 1) or all are silent.
+    """
+    sums = [0] * layout.channels
+    for table in tables:
+        sums = [total + norm_of_code(code) for total, code in zip(sums, table.tolist(), strict=True)]
+    return select(sums, layout, rules, round_number) or tuple(range(layout.channels))
+
+
+def chosen(
+    norms: Sequence[int], layout: Layout, rules: SelectionRules, round_number: int, common: Sequence[int] | None
+) -> tuple[int, ...]:
+    """What an honest node sends of these squared norms, ascending; `common`: the round's common set, if it has one."""
+    if rules.selection == "common":
+        return tuple(common) if common is not None else tuple(range(layout.channels))
+    if rules.channels == "path":
+        nodes, edges = _path_values(range(layout.channels), norms, layout)
+        selected = paths.select_paths(nodes, edges, rules.rate(round_number))
+        return _numbers(selected.nodes, selected.edges, layout)
+    return select(norms, layout, rules, round_number)
+
+
+def threshold(table: ChannelTable, layout: Layout) -> int:
+    """The smallest selected norm, squared, in units of 2**-60: of a channel, or of the best path through a piece."""
+    if not layout.levels:
+        return table.smallest
+    nodes, edges = _path_values(table.sent, table.squared_norms, layout)
+    return paths.attained(*_path_masks(table.sent, layout), nodes, edges) << PATH_UNIT
+
+
+def verify_selection(
+    table: ChannelTable,
+    layout: Layout,
+    rules: SelectionRules,
+    round_number: int,
+    common: Sequence[int] | None,
+    subject: str,
+) -> None:
+    """U5: raises VerificationError unless the rules allow to send just these channels in this round."""
+    if rules.selection == "common":
+        expected = set(range(layout.channels) if common is None else common)
+        if wrong := sorted(expected ^ set(table.sent)):
+            raise VerificationError(
+                Code.U5, subject, f"the {len(expected)} channels of the common set", f"a difference in {wrong[:8]}"
+            )
+    elif rules.channels == "path":
+        nodes, edges = _path_values(table.sent, table.squared_norms, layout)
+        least = threshold(table, layout) >> PATH_UNIT
+        if violation := paths.verify_paths(*_path_masks(table.sent, layout), nodes, edges, least):
+            where = f"level {violation.layer + 1}, neurons {list(violation.index)}"
+            raise VerificationError(Code.U5, subject, "every piece on a path that was sent as a whole", where)
+    else:
+        if broken := over_budget(table.sent, layout, rules, round_number):
+            raise VerificationError(Code.U5, subject, "channels within the upload rate", broken)
+        if silent := [channel for channel, norm in zip(table.sent, table.squared_norms, strict=True) if not norm]:
+            raise VerificationError(Code.U5, subject, "channels that are not empty", f"empty ones: {silent[:8]}")
+
+
+# ------------------------------------------------------------- pieces of paths
+
+
+def _path_values(
+    channels: Sequence[int], norms: Sequence[int], layout: Layout
+) -> tuple[list[paths.Integers], list[paths.Integers]]:
+    """Nodes and edges, level after level, in units of 2**-44; 0 for channels not given. Capped so that no path can
+    overflow: the cap is far beyond any gradient.
+    """
+    cap = (paths.LIMIT - 1) // (3 * len(layout.layers))
+    values = np.zeros(layout.channels, np.int64)
+    values[np.asarray(channels, np.int64)] = [min(norm >> PATH_UNIT, cap) for norm in norms]
+    nodes: list[paths.Integers] = []
+    edges: list[paths.Integers] = []
+    for level, before in _levels(layout):
+        parts = [_of_layer(values, layout, index) for index in level.nodes]
+        nodes.append(sum(parts, np.zeros(level.neurons, np.int64)))
+        if level.edges is not None:
+            edges.append(_of_layer(values, layout, level.edges).reshape(level.neurons, before))
+    return nodes, edges
+
+
+def _path_masks(sent: Sequence[int], layout: Layout) -> tuple[list[paths.Mask], list[paths.Mask]]:
+    """What was sent of nodes and edges. A neuron with nothing of its own counts as sent where an edge to it was."""
+    mask = np.zeros(layout.channels, bool)
+    mask[np.asarray(sent, np.int64)] = True
+    nodes: list[paths.Mask] = []
+    edges: list[paths.Mask] = []
+    for level, before in _levels(layout):
+        if level.edges is not None:
+            edges.append(_of_layer(mask, layout, level.edges).reshape(level.neurons, before))
+        parts = [_of_layer(mask, layout, index) for index in level.nodes]
+        nodes.append(np.array(parts).all(axis=0) if parts else edges[-1].any(axis=1))
+    return nodes, edges
+
+
+def _numbers(nodes: Sequence[paths.Mask], edges: Sequence[paths.Mask], layout: Layout) -> tuple[int, ...]:
+    """The channel numbers of selected nodes and edges, ascending."""
+    mask = np.zeros(layout.channels, bool)
+    remaining = iter(edges)
+    for (level, _), sent in zip(_levels(layout), nodes, strict=True):
+        for index in level.nodes:
+            _of_layer(mask, layout, index)[:] = sent
+        if level.edges is not None:
+            _of_layer(mask, layout, level.edges)[:] = next(remaining).ravel()
+    return tuple(np.flatnonzero(mask).tolist())
+
+
+def _levels(layout: Layout) -> list[tuple[Level, int]]:
+    """Every level with the number of neurons in the one before it."""
+    return list(zip(layout.levels, (1, *(level.neurons for level in layout.levels)), strict=False))
+
+
+def _of_layer(values: npt.NDArray[T], layout: Layout, index: int) -> npt.NDArray[T]:
+    layer = layout.layers[index]
+    return values[layer.first_channel : layer.first_channel + layer.channels]
