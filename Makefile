@@ -26,7 +26,7 @@ test-contracts: setup
 
 # Accuracy beside dense federated averaging, three seeds.
 accuracy: setup
-	@python benchmarks/accuracy.py
+	@python -m benchmarks.accuracy
 
 clean:
 	rm -rf runs contracts/cache contracts/out .pytest_cache .mypy_cache .ruff_cache .hypothesis

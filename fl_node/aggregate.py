@@ -6,7 +6,9 @@ binary64 addition and one rounding to binary32, both exact by IEEE 754, make the
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from functools import lru_cache
 from math import isqrt
 
 import numpy as np
@@ -21,6 +23,7 @@ from fl_node.verify import VerifiedUpdate
 
 WEIGHT_SUM = 1 << 16
 ROOT_BITS = 12  # binary places of the square root that a sum is divided by
+_CACHED = 1 << 17  # entries worked on at a time: their sums, 1 MiB, stay in a core's cache
 
 
 def participant_weights(updates: Sequence[VerifiedUpdate], rules: AggregationRules) -> list[int]:
@@ -41,77 +44,96 @@ def aggregate(
     layout: Layout,
     rules: AggregationRules,
     before: Tensors | None = None,
+    threads: int = 1,
 ) -> Tensors:
     """The model that follows `base`: every entry moves by the weighted mean of what was sent of it, and by a share of
-    its last move, from `before` to `base`, where the rules give the server momentum. Rows nobody sent stay.
+    its last move, from `before` to `base`, where the rules give the server momentum. Entries nobody sent stay.
     """
     updates = sorted(updates, key=lambda update: update.participant)
     weights = participant_weights(updates, rules)
-    moved: list[Matrix] = []
-    bases = layout.matrices(base)
+    moved = layout.matrices(base)
     earlier = layout.matrices(before) if before is not None and rules.server_momentum else None
-    for index, matrix in enumerate(bases):
-        parts = [update.layers[index] for update in updates]
-        rows = np.unique(np.concatenate([np.zeros(0, np.int64), *(part.channels for part in parts)]))
-        if earlier is not None:
-            rows = np.arange(len(matrix))
-        step = _scaled(_step(parts, weights, rows, matrix.shape[1], rules), Fraction(rules.server_learning_rate))
-        if earlier is not None:
-            step += _scaled(_units(matrix, earlier[index]), Fraction(rules.server_momentum))
-        matrix[rows] = _add(matrix[rows], step)
-        moved.append(matrix)
+    pieces = [
+        (index, start, min(start + step, len(matrix)))
+        for index, matrix in enumerate(moved)
+        for step in [max(1, _CACHED // matrix.shape[1])]
+        for start in range(0, len(matrix), step)
+    ]
+
+    def move(piece: tuple[int, int, int]) -> None:
+        index, start, stop = piece
+        parts = [_between(update.layers[index], start, stop) for update in updates]
+        was = earlier[index][start:stop] if earlier is not None else None
+        _move(moved[index][start:stop], parts, weights, rules, was)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(move, pieces))
     return layout.tensors(moved)
 
 
-def _step(
-    parts: Sequence[LayerUpdate], weights: Sequence[int], rows: Integers, width: int, rules: AggregationRules
+def _between(part: LayerUpdate, start: int, stop: int) -> LayerUpdate:
+    """What was sent of the channels from `start` to `stop` of a layer, counted from `start`."""
+    first, last = np.searchsorted(part.channels, [start, stop])
+    return LayerUpdate(part.channels[first:last] - start, part.values.rows(slice(first, last)))
+
+
+def _move(
+    matrix: Matrix,
+    parts: Sequence[LayerUpdate],
+    weights: Sequence[int],
+    rules: AggregationRules,
+    before: Matrix | None,
+) -> None:
+    """Moves the rows of `matrix` in place."""
+    if before is None and not any(len(part.channels) for part in parts):
+        return
+    units = _mean(parts, weights, matrix.shape, rules)
+    if rules.server_learning_rate != 1:
+        units = _scaled(units, Fraction(rules.server_learning_rate))
+    if before is not None:
+        units += _scaled(_change(matrix, before), Fraction(rules.server_momentum))
+    kernels.move_rows(matrix, units, 2.0**EXPONENT_MIN)
+
+
+def _mean(
+    parts: Sequence[LayerUpdate], weights: Sequence[int], shape: tuple[int, ...], rules: AggregationRules
 ) -> Integers:
-    """The mean of these rows of a layer over all updates, int64 `[rows, width]`, in units of 2**EXPONENT_MIN."""
-    total = np.zeros((len(rows), width), np.int64)
-    senders = np.zeros_like(total) if rules.weighting != "all" else None
+    """The mean over all updates, int64, in units of 2**EXPONENT_MIN."""
+    total, whole = np.zeros(shape, np.int64), sum(weights)
+    senders = np.zeros(shape, np.int64) if rules.weighting != "all" else None
     for weight, part in zip(weights, parts, strict=True):
-        at, values = np.searchsorted(rows, part.channels), part.values
-        kernels.add_rows(total, at, values.elements, values.exponents, values.block, EXPONENT_MIN, weight)
+        values = part.values
+        kernels.add_rows(total, part.channels, values.elements, values.exponents, values.block, EXPONENT_MIN, weight)
         if senders is not None:
-            kernels.add_senders(senders, at, values.elements, weight)
-    whole = sum(weights)
-    if senders is None:
-        return _divide(total, np.int64(max(whole, 1)))
-    sent = senders > 0
-    if rules.weighting == "senders":
-        total[sent] = _divide(total[sent], senders[sent])
+            kernels.add_senders(senders, part.channels, values.elements, weight)
+    if senders is not None:
+        root = rules.weighting == "root"
+        kernels.divide_by_senders(total, senders, _divisors(whole, root), ROOT_BITS if root else 0)
+    elif whole == WEIGHT_SUM:
+        kernels.shift_rows(total, WEIGHT_SUM.bit_length() - 1)
     else:
-        found, which = np.unique(senders[sent], return_inverse=True)
-        roots = np.array([isqrt(weight * whole << 2 * ROOT_BITS) for weight in found.tolist()], np.int64)
-        total[sent] = _divide(total[sent], roots[which], ROOT_BITS)
+        kernels.divide_rows(total, whole)
     return total
 
 
-def _divide(total: Integers, divisor: Integers | np.int64, places: int = 0) -> Integers:
-    """`total * 2**places / divisor` to the nearest integer, halves to the even one; divisor above 0."""
-    quotient, rest = np.divmod(total, divisor)
-    if places:
-        more, rest = np.divmod(rest << places, divisor)
-        quotient = (quotient << places) + more
-    up = (2 * rest > divisor) | ((2 * rest == divisor) & (quotient % 2 == 1))
-    rounded: Integers = quotient + up
-    return rounded
+@lru_cache(maxsize=4)
+def _divisors(whole: int, root: bool) -> Integers:
+    """What a sum is divided by, for every weight that its senders may have together: that weight, or the root of its
+    product with the weight of all, with ROOT_BITS binary places.
+    """
+    weights = range(whole + 1)
+    return np.array([isqrt(weight * whole << 2 * ROOT_BITS) if root else weight for weight in weights], np.int64)
 
 
 def _scaled(units: Integers, factor: Fraction) -> Integers:
     """`units * factor`, halves to the even integer."""
-    if factor == 1:
-        return units
-    return _divide(units * factor.numerator, np.int64(factor.denominator))
+    scaled = units * factor.numerator
+    kernels.divide_rows(scaled, factor.denominator)
+    return scaled
 
 
-def _units(after: Matrix, before: Matrix) -> Integers:
+def _change(after: Matrix, before: Matrix) -> Integers:
     """`after - before` in units of 2**EXPONENT_MIN, to the nearest; at most 2**39, as a value that was sent."""
     change = np.ldexp(after.astype(np.float64) - before.astype(np.float64), -EXPONENT_MIN)
     units: Integers = np.rint(change).clip(-(2.0**39), 2.0**39).astype(np.int64)
     return units
-
-
-def _add(weights: Matrix, units: Integers) -> Matrix:
-    moved = weights.astype(np.float64) + np.ldexp(units.astype(np.float64), EXPONENT_MIN)
-    return np.where(units == 0, weights, moved.astype(np.float32))

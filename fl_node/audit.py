@@ -248,7 +248,7 @@ class Audit:
             yield Finding(Status.PASS, Code.A1, f"{len(accepted)} of {len(results)} updates accepted", round_.number)
             if before is None and rules.aggregation.server_momentum and self.history.last_finalized(round_.number):
                 raise Unavailable(Code.A2, f"round {round_.number} model", "the model before its base is not available")
-            derived = aggregate(base, accepted, layout, rules.aggregation, before)
+            derived = aggregate(base, accepted, layout, rules.aggregation, before, self.threads)
             verify_model(round_, weights.model_digest(derived))
         except Unavailable as error:
             yield _missing(error, round_.number, code=Code.A2)

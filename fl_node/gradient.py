@@ -8,6 +8,7 @@ tensors' names and shapes.
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -125,19 +126,24 @@ class Layout:
         return found
 
 
-def gradient_matrices(layout: Layout, base: Tensors, trained: Tensors, residual: list[Matrix] | None) -> list[Matrix]:
+def gradient_matrices(
+    layout: Layout, base: Tensors, trained: Tensors, residual: list[Matrix] | None, threads: int = 1
+) -> list[Matrix]:
     """`trained - base + residual`, one float32 matrix `[channels, width]` a layer."""
-    found = []
-    for index, layer in enumerate(layout.layers):
-        matrix, start = np.empty((layer.channels, layer.width), np.float32), 0
+
+    def gradient(index: int) -> Matrix:
+        layer, start = layout.layers[index], 0
+        matrix = np.empty((layer.channels, layer.width), np.float32)
         for name, shape in layer.tensors:
             part = matrix[:, start : start + _width(shape, layer.channels)]
             np.subtract(trained[name].reshape(part.shape), base[name].reshape(part.shape), out=part)
             start += part.shape[1]
         if residual is not None:
             matrix += residual[index]
-        found.append(matrix)
-    return found
+        return matrix
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(gradient, range(len(layout.layers))))
 
 
 def _layer(name: str, tensors: Mapping[str, np.ndarray[Any, Any]], channels: int, before: Sequence[Layer]) -> Layer:

@@ -155,6 +155,58 @@ def add_senders(senders, at, elements, weight):
 
 
 @compiled
+def shift_rows(total, places):
+    """`total / 2**places`, halves to the even integer, in place."""
+    below, half = (np.int64(1) << places) - 1, np.int64(1) << (places - 1)
+    for row in range(total.shape[0]):
+        line = total[row]
+        for entry in range(line.size):
+            quotient, rest = line[entry] >> places, line[entry] & below
+            line[entry] = quotient + np.int64((rest + (quotient & 1)) > half)
+
+
+@inlined
+def _divide(value, divisor, places):
+    quotient = value // divisor
+    rest = value - quotient * divisor
+    if places:
+        more = (rest << places) // divisor
+        rest = (rest << places) - more * divisor
+        quotient = (quotient << places) + more
+    return quotient + np.int64(2 * rest > divisor or (2 * rest == divisor and quotient & 1))
+
+
+@compiled
+def divide_rows(total, divisor):
+    """`total / divisor`, halves to the even integer, in place."""
+    for row in range(total.shape[0]):
+        line = total[row]
+        for entry in range(line.size):
+            if line[entry]:
+                line[entry] = _divide(line[entry], divisor, 0)
+
+
+@compiled
+def divide_by_senders(total, senders, divisors, places):
+    """`total * 2**places / divisors[senders]`, halves to the even integer, in place."""
+    for row in range(total.shape[0]):
+        line, weights = total[row], senders[row]
+        for entry in range(line.size):
+            if line[entry]:
+                line[entry] = _divide(line[entry], divisors[weights[entry]], places)
+
+
+@compiled
+def move_rows(weights, units, unit):
+    """Adds `units * unit` to float32 weights, in place: one binary64 addition, one rounding. Zero moves nothing."""
+    for row in range(weights.shape[0]):
+        line, moves = weights[row], units[row]
+        for entry in range(line.size):
+            if moves[entry]:
+                line[entry] = np.float32(np.float64(line[entry]) + np.float64(moves[entry]) * unit)
+
+
+@compiled
 def subtract_rows(gradient, at, elements, exponents, block, lowest, scales):
     """`gradient[at[i]] -= value`, exactly; `scales[i]` is 2**(lowest + i)."""
     for row in range(elements.shape[0]):

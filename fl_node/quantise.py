@@ -9,6 +9,7 @@ integers. With 2 bits an element is a sign or nothing, as in sparse ternary comp
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,23 +57,28 @@ class Quantised:
         return values
 
 
-def magnitude_cut(matrices: Sequence[Matrix], entries: int) -> int:
+def magnitude_cut(matrices: Sequence[Matrix], entries: int, mapped: Any = map) -> int:
     """The smallest magnitude, as float32 bits, that at most `entries` entries reach; 1 if none needs to be left out.
 
     An order statistic in two passes over the bits and without a sort: magnitudes of floats are ordered as their bits.
+    `mapped` is `map`, or that of a pool of threads.
     """
     if entries >= sum(matrix.size for matrix in matrices):
         return 1
     prefix, room = 0, entries
     for shift in (16, 0):
-        counts = np.zeros(1 << 16, np.int64)
-        for matrix in matrices:
-            kernels.count_magnitudes(_bits(matrix).ravel(), np.int64(shift), np.int64(prefix), counts)
+        counts = sum(mapped(partial(_counts, shift=shift, prefix=prefix), matrices), np.zeros(1 << 16, np.int64))
         reaching = counts[::-1].cumsum()[::-1]  # how many have at least this magnitude
         above = int((reaching > room).sum())  # the first of them that few enough reach
         if shift:
             prefix, room = above - 1, room - int(reaching[above])
     return max(1, (prefix << 16) + above)
+
+
+def _counts(matrix: Matrix, shift: int, prefix: int) -> Integers:
+    counts = np.zeros(1 << 16, np.int64)
+    kernels.count_magnitudes(_bits(matrix).ravel(), np.int64(shift), np.int64(prefix), counts)
+    return counts
 
 
 def quantise(matrix: Matrix, rules: CompressionRules, cut: int = 1) -> Quantised:

@@ -65,9 +65,11 @@ def prepare(session: Session, round_: Round) -> Pending:
     session.report("trained", round_.number, loss=trained.loss, accuracy=trained.accuracy)
 
     layout, common = session.layout, session.common_set(round_)
-    gradient = gradient_matrices(layout, session.model, to_tensors(session.module), session.journal.residual(layout))
+    gradient = gradient_matrices(
+        layout, session.model, to_tensors(session.module), session.journal.residual(layout), session.threads
+    )
     mine = update.make_update(
-        gradient, layout, session.rules, session.address, round_.number, round_.base_model, common
+        gradient, layout, session.rules, session.address, round_.number, round_.base_model, common, session.threads
     )
     blob = update.encode(mine, session.rules.compression, layout)
 
@@ -138,7 +140,7 @@ def update_model(session: Session, round_: Round, results: dict[str, Result]) ->
 def derive(session: Session, round_: Round, accepted: list[VerifiedUpdate]) -> Tensors:
     """The model that follows from the present one and these updates."""
     before = session.model_before(round_)
-    return aggregate(session.model, accepted, session.layout, session.rules.aggregation, before)
+    return aggregate(session.model, accepted, session.layout, session.rules.aggregation, before, session.threads)
 
 
 def look_again(session: Session, round_: Round, results: dict[str, Result]) -> dict[str, Result]:

@@ -173,7 +173,10 @@ def _path_masks(sent: Sequence[int], layout: Layout) -> tuple[list[paths.Mask], 
         if level.edges is not None:
             edges.append(_of_layer(mask, layout, level.edges).reshape(level.neurons, before))
         parts = [_of_layer(mask, layout, index) for index in level.nodes]
-        nodes.append(np.array(parts).all(axis=0) if parts else edges[-1].any(axis=1))
+        alone = np.ones(level.neurons, bool) if parts else np.logical_or.reduce(edges[-1], axis=1)
+        for part in parts:
+            alone = alone & part
+        nodes.append(alone)
     return nodes, edges
 
 

@@ -11,7 +11,9 @@ These bytes are what is hashed and committed. What lies in the store is shorter:
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from math import ceil
 from typing import Any
 
@@ -24,7 +26,16 @@ from chain.protocol.seal import Metadata
 from fl_node import kernels, tensorfile
 from fl_node.channels import ChannelTable, Codes, channel_norms, norm_code
 from fl_node.gradient import Layer, Layout, Matrix
-from fl_node.quantise import EXPONENT_MIN, SCALES, Quantised, blocks, is_canonical, magnitude_cut, quantise
+from fl_node.quantise import (
+    EXPONENT_MIN,
+    SCALES,
+    Quantised,
+    blocks,
+    is_canonical,
+    magnitude_cut,
+    quantise,
+    squared_norms,
+)
 from fl_node.selection import chosen, threshold
 from fl_node.tensorfile import Tensors
 
@@ -79,14 +90,16 @@ def make_update(
     round_number: int,
     base_model: Digest,
     common: Sequence[int] | None = None,
+    threads: int = 1,
 ) -> Update:
     """largest entries -> quantise -> channel norms -> select by upload rate -> the rows of the selected channels.
 
     `common` is the set to send if the rules ask for a common selection; None: the first one, everything.
     """
-    cut = magnitude_cut(gradient, entry_budget(layout, rules.compression))
-    quantised = [quantise(matrix, rules.compression, cut) for matrix in gradient]
-    norms = channel_norms(quantised)
+    with ThreadPoolExecutor(threads) as pool:
+        cut = magnitude_cut(gradient, entry_budget(layout, rules.compression), pool.map)
+        quantised = list(pool.map(lambda matrix: quantise(matrix, rules.compression, cut), gradient))
+        norms = tuple(chain.from_iterable(pool.map(squared_norms, quantised)))
     sent = chosen(norms, layout, rules.selection, round_number, common)
     parts = []
     for layer, matrix in zip(layout.layers, quantised, strict=True):

@@ -1,0 +1,259 @@
+"""The steps of a round at 100 million parameters, each in milliseconds and GB/s, beside the floor of the machine.
+
+The floor is measured in the same run, on as many threads: reading memory, hashing, adding integers. A step's floor is
+the time to touch its bytes once at those speeds. Worker and receiver work on `THREADS` threads, as a node does with
+`threads = 2`.
+
+    python -m benchmarks.steps [--parameters 100000000]
+"""
+
+import argparse
+import hashlib
+import time
+import tracemalloc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numba import njit
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.methods import DEFAULT, rules
+from chain.protocol.digest import Digest
+from chain.protocol.rules import Rules
+from fl_node import packing, update
+from fl_node.aggregate import aggregate
+from fl_node.gradient import Layout, gradient_matrices
+from fl_node.verify import VerifiedUpdate, verify_update
+
+THREADS, REPEATS, UPDATES, LAYERS = 2, 5, 10, 8
+NOTHING, WHO = Digest.of(b""), "0x" + "0a" * 20
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: median seconds, the bytes that it must touch, and the seconds that the machine needs for them."""
+
+    side: str
+    name: str
+    seconds: float
+    bytes: float
+    floor: float
+
+
+@njit(nogil=True)
+def _read(values):  # type: ignore[no-untyped-def]
+    total = np.int64(0)
+    for entry in range(values.size):
+        total += values[entry]
+    return total
+
+
+@njit(nogil=True)
+def _add(total, values):  # type: ignore[no-untyped-def]
+    for entry in range(values.size):
+        total[entry] += np.int64(values[entry]) << 3
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What this machine can do on `THREADS` threads, in bytes (read, hashed) and integers (added) a second."""
+
+    read: float
+    hashed: float
+    added: float
+
+    @classmethod
+    def measure(cls) -> "Machine":
+        memory = [np.ones(1 << 25, np.int64) for _ in range(THREADS)]
+        small = [np.ones(1 << 24, np.int8) for _ in range(THREADS)]
+        sums = [np.zeros(1 << 16, np.int64) for _ in range(THREADS)]
+
+        def add(at: int) -> None:
+            for start in range(0, small[at].size, 1 << 16):
+                _add(sums[at], small[at][start : start + (1 << 16)])
+
+        def timed(work: Callable[[int], Any]) -> float:
+            with ThreadPoolExecutor(THREADS) as pool:
+                return _median(lambda: list(pool.map(work, range(THREADS))))
+
+        return cls(
+            THREADS * memory[0].nbytes / timed(lambda at: _read(memory[at])),
+            THREADS * small[0].nbytes / timed(lambda at: hashlib.sha256(small[at]).digest()),
+            THREADS * small[0].size / timed(add),
+        )
+
+
+def _median(work: Callable[[], Any], repeats: int = REPEATS) -> float:
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return median(seconds)
+
+
+class Bench:
+    """A model of `LAYERS` equal layers, its gradient, and what a worker and a receiver do with them."""
+
+    def __init__(self, parameters: int, chosen: dict[str, Any]) -> None:
+        self.rules = Rules.parse(
+            {
+                "format": "roundledger-federation/1",
+                "name": "steps",
+                "model": {"factory": "mlp"},
+                "data": {"classes": ["a", "b"], "features": ["x"]},
+                "training": {"rounds": 1},
+                "limits": {"update_bytes": 2**34},
+            }
+            | chosen,
+            "steps",
+        )
+        side = round((parameters / LAYERS) ** 0.5)
+        random = np.random.default_rng(1)
+        self.base = {f"layer{at}.weight": random.standard_normal((side, side), np.float32) for at in range(LAYERS)}
+        self.trained = {name: tensor + np.float32(1e-3) * tensor**3 for name, tensor in self.base.items()}
+        self.layout = Layout.of(self.base)
+        self.residual = self.layout.matrices({name: tensor * np.float32(1e-3) for name, tensor in self.base.items()})
+        self.size = self.layout.entries * 4
+
+    def worker(self, machine: Machine, repeats: int) -> list[Step]:
+        """From the trained weights to the packed update."""
+        rules, layout, steps = self.rules, self.layout, []
+        kept: dict[str, Any] = {}
+
+        def step(name: str, touched: float, work: Callable[[], Any], hashed: float = 0) -> None:
+            seconds = _median(lambda: kept.update({name: work()}), repeats)
+            steps.append(
+                Step("worker", name, seconds, touched + hashed, touched / machine.read + hashed / machine.hashed)
+            )
+
+        gradient = "gradient matrices"
+        step(
+            gradient, 4 * self.size, lambda: gradient_matrices(layout, self.base, self.trained, self.residual, THREADS)
+        )
+        matrices = kept[gradient]
+        make = "largest entries, quantise, norms, selection, gather"
+        passes = 3 if rules.compression.entry_rate < 1 else 1
+        step(
+            make,
+            (passes + 0.5) * self.size,
+            lambda: update.make_update(matrices, layout, rules, WHO, 1, NOTHING, None, THREADS),
+        )
+        mine = kept[make]
+        sent = sum(part.values.elements.nbytes for part in mine.layers)
+        step("encode", 2 * sent, lambda: update.encode(mine, rules.compression, layout))
+        blob = kept["encode"]
+        step("hash", 0, lambda: Digest.of(blob), hashed=len(blob) * THREADS)  # one message is hashed on one thread
+        step("channel table", sent, lambda: mine.table(layout).root)
+        step("residual", 2.25 * 4 * sent, lambda: update.take_sent(matrices, mine))
+        step("pack", sent, lambda: packing.pack(blob, layout, rules))
+        self.blob, self.packed = blob, kept["pack"]
+        self.metadata = update.describe(mine, blob, layout, NOTHING, NOTHING, 1, bytes(32))
+        return steps
+
+    def receiver(self, machine: Machine, repeats: int) -> list[Step]:
+        """From ten packed updates to the new model."""
+        rules, layout, sent = self.rules, self.layout, len(self.blob)
+        kept: dict[str, Any] = {}
+
+        def look(_: int) -> VerifiedUpdate:
+            return verify_update(self.blob, self.metadata, WHO, 1, layout, rules)
+
+        def unpack(_: int) -> bytes:
+            return packing.unpack(self.packed, layout, rules, WHO, 1, NOTHING)
+
+        def all_of(work: Callable[[int], Any]) -> list[Any]:
+            with ThreadPoolExecutor(THREADS) as pool:
+                return list(pool.map(work, range(UPDATES)))
+
+        seconds = _median(lambda: kept.update(unpacked=all_of(unpack)), repeats)
+        steps = [Step("receiver", f"unpack {UPDATES}", seconds, UPDATES * sent, UPDATES * sent / machine.read)]
+        seconds = _median(lambda: kept.update(verified=all_of(look)), repeats)
+        floor = UPDATES * sent * (1 / machine.hashed + 1 / machine.read)
+        steps.append(Step("receiver", f"verify {UPDATES}", seconds, UPDATES * sent, floor))
+        verified = [VerifiedUpdate(f"{at:x}", 1, item.layers) for at, item in enumerate(kept["verified"])]
+        seconds = _median(lambda: aggregate(self.base, verified, layout, rules.aggregation, None, THREADS), repeats)
+        floor = UPDATES * sent / machine.added + 2 * self.size / machine.read
+        steps.append(Step("receiver", f"aggregate {UPDATES}", seconds, UPDATES * sent + 2 * self.size, floor))
+        return steps
+
+
+def peak(work: Callable[[], Any]) -> int:
+    """The most bytes that `work` had allocated at one time, beyond what was there before."""
+    tracemalloc.start()
+    work()
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
+
+
+RULES = {"channels 10%, 8 bits": rules("0.1"), "default": DEFAULT}
+
+
+def measure(parameters: int, repeats: int = REPEATS) -> tuple[Machine, dict[str, list[Step]], dict[str, float]]:
+    """The machine, the steps under each set of rules, and peak memory as a multiple of the model."""
+    machine, steps, memory = Machine.measure(), {}, {}
+    for name, chosen in RULES.items():
+        steps[name], memory[f"{name}, worker"], memory[f"{name}, aggregation"] = _measure_one(
+            Bench(parameters, chosen), machine, repeats
+        )
+    return machine, steps, memory
+
+
+def _measure_one(bench: Bench, machine: Machine, repeats: int) -> tuple[list[Step], float, float]:
+    steps = bench.worker(machine, repeats) + bench.receiver(machine, repeats)
+    gradient = bench.layout.matrices(bench.base)
+    worker = peak(lambda: update.make_update(gradient, bench.layout, bench.rules, WHO, 1, NOTHING, None, THREADS))
+    one = verify_update(bench.blob, bench.metadata, WHO, 1, bench.layout, bench.rules)
+    adding = peak(lambda: aggregate(bench.base, [one], bench.layout, bench.rules.aggregation, None, THREADS))
+    return steps, 1 + worker / bench.size, adding / bench.size  # the worker holds the gradient itself too
+
+
+def tables(machine: Machine, steps: dict[str, list[Step]], memory: dict[str, float]) -> list[Table]:
+    made = []
+    for name, found in steps.items():
+        title = f"{name}; machine: {machine.read / 1e9:.1f} GB/s read, {machine.hashed / 1e9:.2f} GB/s SHA-256, "
+        table = Table(title=title + f"{machine.added / 1e9:.2f} G integers/s")
+        for column in ("side", "step", "ms", "GB/s", "floor ms", "times the floor"):
+            table.add_column(column, justify="left" if column in ("side", "step") else "right")
+        for side in ("worker", "receiver"):
+            own = [step for step in found if step.side == side]
+            for step in own:
+                _row(table, step)
+            _row(
+                table,
+                Step(side, "all", sum(s.seconds for s in own), sum(s.bytes for s in own), sum(s.floor for s in own)),
+            )
+            table.add_section()
+        made.append(table)
+    table = Table(title="peak memory, times the model")
+    table.add_column("what")
+    table.add_column("times", justify="right")
+    for what, times in memory.items():
+        table.add_row(what, f"{times:.2f}")
+    return [*made, table]
+
+
+def _row(table: Table, step: Step) -> None:
+    speed, ratio = step.bytes / step.seconds / 1e9, step.seconds / step.floor if step.floor else 0.0
+    table.add_row(
+        step.side, step.name, f"{1000 * step.seconds:.0f}", f"{speed:.1f}", f"{1000 * step.floor:.0f}", f"{ratio:.1f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parameters", type=int, default=100_000_000)
+    parser.add_argument("--repeats", type=int, default=REPEATS)
+    options = parser.parse_args()
+    for table in tables(*measure(options.parameters, options.repeats)):
+        Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
