@@ -1,62 +1,32 @@
 """Updates as they lie in the store: entropy coded, without what the receiver knows from the ledger.
 
 The committed digest is that of the canonical bytes (see `update`), never of these: whoever unpacks gets the canonical
-bytes and compares. `constriction` does the coding (a range coder); the models are counts of what came before, so
-they are exact on both sides. Per layer: how many entries differ from zero, the gaps between them, their magnitudes and
-signs, and the scale of every block that has one. Whole numbers are split as in Elias' gamma code, into their number of
-bits (modelled) and the bits themselves (as they are).
+bytes and compares. Per layer: how many entries differ from zero, the gaps between them, their magnitudes and signs (or
+all entries as they are, where few of them are zero), and the scale of every block that has one. Whole numbers are split
+as in Elias' gamma code, into their number of bits (modelled) and the bits themselves (as they are). `coder` does the
+rest.
 
 Every count is bounded by the model's layout before it is used: nothing that is read can make the decoder allocate more
 than an update of that model needs.
 """
 
-from typing import Any, Protocol
-
 import numpy as np
-from constriction import stream
+from zstandard import ZstdError
 
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
 from chain.protocol.rules import Rules
 from fl_node.channels import Codes
+from fl_node.coder import FEW, MANY, WITH_SECTIONS, Coder, Counts, Reader, Symbols, Writer
 from fl_node.gradient import Layer, Layout
-from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Quantised, blocks, element_max, largest_elements
+from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Elements, Quantised, blocks, element_max, largest_elements
 from fl_node.update import LayerUpdate, Update, decode, encode, rows_of
 
-CODED = b"\1"  # the first byte; that of canonical bytes is a multiple of 8 (the size of a padded header)
+CODED = {FEW, WITH_SECTIONS}  # first bytes; that of canonical bytes is a multiple of 8 (the size of a padded header)
 CLASSES = 32  # numbers of bits of a whole number
+FINER = 3  # bits below the first one
+SPARSE = 4  # entries for every one that differs from zero: with fewer, gaps cost more than the zeros do
 _GAP_PRIOR = (1, 2, 4, 8, 16, 8, 2)  # how gaps spread over the classes around that of their mean, seven counts up to +1
-
-Symbols = np.ndarray[Any, np.dtype[np.int32]]
-Counts = np.ndarray[Any, np.dtype[np.float64]]
-
-
-class Coder(Protocol):
-    """Both directions of one format: the writer takes the symbols and hands them back, the reader finds them."""
-
-    def symbols(self, count: int, model: Any, given: Symbols | None) -> Symbols: ...
-
-
-class Writer:
-    def __init__(self) -> None:
-        self._coder = stream.queue.RangeEncoder()
-
-    def symbols(self, count: int, model: Any, given: Symbols | None) -> Symbols:
-        assert given is not None and len(given) == count  # noqa: S101 - a writer is given what it writes
-        self._coder.encode(np.ascontiguousarray(given, np.int32), model)
-        return given
-
-    def data(self) -> bytes:
-        return bytes(self._coder.get_compressed().astype("<u4").tobytes())
-
-
-class Reader:
-    def __init__(self, data: bytes) -> None:
-        self._coder = stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
-
-    def symbols(self, count: int, model: Any, given: Symbols | None) -> Symbols:
-        found: Symbols = self._coder.decode(model, count)
-        return found
 
 
 def pack(blob: bytes, layout: Layout, rules: Rules) -> bytes:
@@ -67,7 +37,7 @@ def pack(blob: bytes, layout: Layout, rules: Rules) -> bytes:
         return blob
     writer = Writer()
     _code(writer, layout, rules, update)
-    return CODED + writer.data()
+    return writer.data()
 
 
 def unpack(data: bytes, layout: Layout, rules: Rules, participant: str, round_number: int, base_model: Digest) -> bytes:
@@ -77,13 +47,13 @@ def unpack(data: bytes, layout: Layout, rules: Rules, participant: str, round_nu
     Raises VerificationError (U1) for bytes that nobody packed.
     """
     subject = f"round {round_number} update of {participant}"
-    if data[:1] != CODED:
+    if data[:1] not in CODED:
         return data
-    if len(data) % 4 != 1:
-        raise VerificationError(Code.U1, subject, "a packed update", "other bytes")
     try:
-        sent, layers, norms = _code(Reader(data[1:]), layout, rules, None)
-    except (ValueError, AssertionError) as error:  # the coder's own word for data that its model cannot have written
+        reader = Reader(data)
+        sent, layers, norms = _code(reader, layout, rules, None)
+        reader.end()
+    except (ValueError, AssertionError, ZstdError) as error:  # the coders' own words for what they have not written
         raise VerificationError(Code.U1, subject, "a packed update", f"{type(error).__name__}: {error}") from None
     found = Update(participant, round_number, base_model, sent, layers, norms)
     return encode(found, rules.compression, layout)
@@ -95,15 +65,14 @@ def unpack(data: bytes, layout: Layout, rules: Rules, participant: str, round_nu
 def _code(
     coder: Coder, layout: Layout, rules: Rules, update: Update | None
 ) -> tuple[tuple[int, ...], tuple[LayerUpdate, ...], Codes | None]:
-    mask = np.zeros(layout.channels, np.int32)
+    mask = np.zeros(layout.channels, np.int64)
     if update is not None:
         mask[list(update.sent)] = 1
-    mask = _adaptive(coder, layout.channels, np.full(2, 0.5), mask)
-    sent = np.flatnonzero(mask)
+    sent = np.flatnonzero(coder.modelled(layout.channels, np.full(2, 0.5), mask))
     norms: Codes | None = None
     if rules.selection.selection == "common":
-        given = None if update is None or update.norms is None else update.norms.astype(np.int32)
-        norms = _adaptive(coder, layout.channels, np.full(256, 1 / 64), given).astype(np.uint8)
+        given = None if update is None or update.norms is None else update.norms.astype(np.int64)
+        norms = coder.modelled(layout.channels, np.full(256, 1 / 64), given).astype(np.uint8)
     parts = []
     for index, layer in enumerate(layout.layers):
         rows = rows_of(layer, sent)
@@ -114,58 +83,63 @@ def _code(
 
 def _code_layer(coder: Coder, layer: Layer, rows: int, rules: Rules, known: Quantised | None) -> Quantised:
     """The values of the sent rows of one layer."""
-    top, block = element_max(rules.compression.bits), rules.compression.block
-    entries, across = rows * layer.width, blocks(layer.width, block)
-    flat = known.elements.ravel() if known is not None else np.zeros(entries, np.int8)
-    at = np.flatnonzero(flat)
-    if entries:
-        count = int(_numbers(coder, 1, _flat(CLASSES), np.array([len(at)]))[0])
-        if count > entries:
-            raise ValueError(f"{count} values in {entries} entries")
-        gaps = np.diff(at, prepend=-1) - 1
-        at = np.cumsum(_numbers(coder, count, _gap_prior(entries, count), gaps) + 1) - 1
-        if count and at[-1] >= entries:
-            raise ValueError(f"a value behind the last of {entries} entries")
-        values = flat[at] if known is not None else np.zeros(count, np.int8)
-        magnitudes = np.ones(count, np.int64)
-        if top > 1:
-            magnitudes = _numbers(coder, count, _flat(top.bit_length()), np.abs(values.astype(np.int64)) - 1) + 1
-        signs = coder.symbols(count, stream.model.Uniform(2), (values < 0).astype(np.int32))
-        flat[at] = np.where(signs == 1, -magnitudes, magnitudes)
-    elements = flat.reshape(rows, layer.width)
-    exponents = np.full((rows, across), EXPONENT_MIN, np.int8)
+    block = rules.compression.block
+    elements = _code_elements(
+        coder,
+        rows * layer.width,
+        element_max(rules.compression.bits),
+        None if known is None else known.elements.ravel(),
+    ).reshape(rows, layer.width)
+    exponents = np.full((rows, blocks(layer.width, block)), EXPONENT_MIN, np.int8)
     filled = largest_elements(elements, block) > 0
-    scales = (known.exponents[filled] if known is not None else np.zeros(filled.sum())).astype(np.int32) - EXPONENT_MIN
+    scales = None if known is None else known.exponents[filled].astype(np.int64) - EXPONENT_MIN
     alphabet = EXPONENT_MAX - EXPONENT_MIN + 1
-    exponents[filled] = _adaptive(coder, len(scales), np.full(alphabet, 1 / 16), scales) + EXPONENT_MIN
+    exponents[filled] = coder.modelled(int(filled.sum()), np.full(alphabet, 1 / 16), scales) + EXPONENT_MIN
     return Quantised(elements, exponents, block)
 
 
-def _numbers(coder: Coder, count: int, prior: Counts, given: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Whole numbers from 0: the number of bits of n + 1, less one, and then those bits but the first."""
-    whole = np.asarray(given, np.int64) + 1 if len(given) == count else np.ones(count, np.int64)
-    classes = _adaptive(coder, count, prior, (np.frexp(whole.astype(np.float64))[1] - 1).astype(np.int32))
-    found = np.ones(count, np.int64)
-    for bits in range(1, int(classes.max(initial=0)) + 1):
-        which = np.flatnonzero(classes >= bits)
-        # one more bit of each, the first ones first
-        shift = classes[which] - bits
-        found[which] = found[which] << 1 | coder.symbols(
-            len(which), stream.model.Uniform(2), (whole[which] >> shift & 1).astype(np.int32)
-        )
+def _code_elements(coder: Coder, entries: int, top: int, known: Elements | None) -> Elements:
+    elements = np.zeros(entries, np.int8)
+    if not entries:
+        return elements
+    at = None if known is None else np.flatnonzero(known)
+    count = int(_numbers(coder, 1, _flat(CLASSES), None if at is None else np.array([len(at)]))[0])
+    if count > entries:
+        raise ValueError(f"{count} values in {entries} entries")
+    if count * SPARSE > entries:
+        shifted = None if known is None else known.astype(np.int64) + top
+        return (coder.modelled(entries, np.full(2 * top + 1, 1 / 16), shifted) - top).astype(np.int8)
+    gaps = _numbers(coder, count, _gap_prior(entries, count), None if at is None else np.diff(at, prepend=-1) - 1)
+    at = np.cumsum(gaps + 1) - 1
+    if count and at[-1] >= entries:
+        raise ValueError(f"a value behind the last of {entries} entries")
+    values = None if known is None else known[at].astype(np.int64)
+    magnitudes = np.ones(count, np.int64)
+    if top > 1:
+        magnitudes = _numbers(coder, count, _flat(top.bit_length()), None if values is None else np.abs(values) - 1) + 1
+    signs = coder.raw(count, 1, None if values is None else (values < 0).astype(np.int64))
+    elements[at] = np.where(signs == 1, -magnitudes, magnitudes)
+    return elements
+
+
+def _numbers(coder: Coder, count: int, prior: Counts, given: Symbols | None) -> Symbols:
+    """Whole numbers from 0: the number of bits of n + 1, less one, and then those bits but the first.
+
+    Of many numbers the model learns the next `FINER` bits too: numbers of as many bits are not equally frequent.
+    """
+    finer = FINER if count >= MANY else 0
+    whole = None if given is None else given + 1
+    if whole is not None:
+        classes = np.frexp(whole.astype(np.float64))[1].astype(np.int64) - 1
+        leading = (whole << finer >> classes) - (1 << finer)
+        given = classes << finer | leading
+    found = coder.modelled(count, np.repeat(prior, 1 << finer), given)
+    classes, leading = found >> finer, found & ((1 << finer) - 1)
+    found = (leading + (1 << finer)) << classes >> finer
+    for bits in range(finer + 1, int(classes.max(initial=0)) + 1):
+        which, rest = np.flatnonzero(classes == bits), bits - finer
+        found[which] |= coder.raw(len(which), rest, None if whole is None else whole[which] & ((1 << rest) - 1))
     return found - 1
-
-
-def _adaptive(coder: Coder, count: int, prior: Counts, given: Symbols | None) -> Symbols:
-    """Symbols below `len(prior)` under the counts of those before, brought up to date at 1, 2, 4, 8... of them."""
-    counts, found, start = prior.copy(), np.zeros(count, np.int32), 0
-    while start < count:
-        stop = min(count, max(1, 2 * start))
-        model = stream.model.Categorical(counts, perfect=False)
-        found[start:stop] = coder.symbols(stop - start, model, None if given is None else given[start:stop])
-        counts += np.bincount(found[start:stop], minlength=len(counts))
-        start = stop
-    return found
 
 
 def _flat(alphabet: int) -> Counts:

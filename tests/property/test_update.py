@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -16,10 +17,10 @@ from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
 from chain.protocol.rules import LimitRules, Rules
 from chain.protocol.seal import Metadata
-from fl_node import packing, selection, tensorfile, update
+from fl_node import coder, packing, selection, tensorfile, update
 from fl_node.channels import norm_code
 from fl_node.gradient import Layout
-from fl_node.quantise import EXPONENT_MIN, Quantised
+from fl_node.quantise import EXPONENT_MIN, Elements, Quantised
 from fl_node.update import Update
 from fl_node.verify import verify_limits, verify_update
 
@@ -192,19 +193,23 @@ def unpack(data: bytes, chosen: Rules, number: int = ROUND) -> bytes:
     return packing.unpack(data, LAYOUT, chosen, PARTICIPANT, number, BASE)
 
 
-@given(st.integers(0, 2**32), WAY, st.floats(-40, 8))
-def test_what_was_packed_unpacks_to_the_same_bytes(seed: int, chosen: Rules, magnitude: float) -> None:
+MANY = st.sampled_from([1, 8, coder.MANY])  # from how many symbols on Zstandard does it
+
+
+@given(st.integers(0, 2**32), WAY, st.floats(-40, 8), MANY)
+def test_what_was_packed_unpacks_to_the_same_bytes(seed: int, chosen: Rules, magnitude: float, many: int) -> None:
     blob = encode(make(random_gradient(seed, magnitude), chosen), chosen)
-    packed = packing.pack(blob, LAYOUT, chosen)
-    assert packed[:1] == packing.CODED and len(packed) < len(blob)
-    assert unpack(packed, chosen) == blob
-    assert unpack(packed, chosen, ROUND + 1) != blob  # the round is no part of it: the digest tells
+    with patch.object(coder, "MANY", many):
+        packed = packing.pack(blob, LAYOUT, chosen)
+        assert packed[:1] in packing.CODED and (many < coder.MANY or len(packed) < len(blob))
+        assert unpack(packed, chosen) == blob
+        assert unpack(packed, chosen, ROUND + 1) != blob  # the round is no part of it: the digest tells
 
 
 @given(st.binary(max_size=400), WAY)
 def test_what_is_no_update_is_kept_as_it_is(data: bytes, chosen: Rules) -> None:
     assert packing.pack(data, LAYOUT, chosen) == data
-    if data[:1] != packing.CODED:
+    if data[:1] not in packing.CODED:
         assert unpack(data, chosen) == data
 
 
@@ -214,24 +219,44 @@ def unpacks_or_u1(data: bytes, chosen: Rules) -> None:
     except VerificationError as error:
         assert error.code == Code.U1
     else:
-        assert data[:1] != packing.CODED or len(found) <= 2048 + 2 * 4 * LAYOUT.entries
+        assert data[:1] not in packing.CODED or len(found) <= 2048 + 2 * 4 * LAYOUT.entries
 
 
 @settings(max_examples=300)
-@given(st.binary(max_size=300), WAY)
-def test_the_decoder_is_bounded_whatever_it_reads(data: bytes, chosen: Rules) -> None:
-    unpacks_or_u1(data, chosen)
-    unpacks_or_u1(packing.CODED + data[: len(data) // 4 * 4], chosen)
+@given(st.binary(max_size=300), WAY, MANY)
+def test_the_decoder_is_bounded_whatever_it_reads(data: bytes, chosen: Rules, many: int) -> None:
+    with patch.object(coder, "MANY", many):
+        for mark in (b"", *packing.CODED):
+            unpacks_or_u1(mark + data, chosen)
+            unpacks_or_u1(mark + data[: len(data) // 4 * 4], chosen)
 
 
-@given(st.integers(0, 2**32), WAY, st.data())
-def test_damage_to_packed_bytes_gives_u1_or_other_bytes(seed: int, chosen: Rules, data: st.DataObject) -> None:
+@given(st.integers(0, 2**32), WAY, MANY, st.data())
+def test_damage_to_packed_bytes_gives_u1_or_other_bytes(
+    seed: int, chosen: Rules, many: int, data: st.DataObject
+) -> None:
     blob = encode(make(random_gradient(seed), chosen), chosen)
-    packed = bytearray(packing.pack(blob, LAYOUT, chosen))
-    at = data.draw(st.integers(1, len(packed) - 1))
-    packed[at] ^= data.draw(st.integers(1, 255))
-    unpacks_or_u1(bytes(packed), chosen)
-    unpacks_or_u1(bytes(packed[:-4]), chosen)
+    with patch.object(coder, "MANY", many):
+        packed = bytearray(packing.pack(blob, LAYOUT, chosen))
+        at = data.draw(st.integers(0, len(packed) - 1))
+        packed[at] ^= data.draw(st.integers(1, 255))
+        unpacks_or_u1(bytes(packed), chosen)
+        unpacks_or_u1(bytes(packed[:-4]), chosen)
+
+
+@pytest.mark.parametrize(("share", "bits"), [(1.0, 8), (0.02, 2), (0.02, 8)])
+def test_large_updates_come_close_to_the_entropy_of_their_entries(share: float, bits: int) -> None:
+    random = np.random.default_rng(1)
+    top = 2 ** (bits - 1) - 1
+    values = random.integers(1, top + 1, 1 << 20) * random.choice([-1, 1], 1 << 20) * (random.random(1 << 20) < share)
+    elements: Elements = values.astype(np.int8)
+    writer = coder.Writer()
+    packing._code_elements(writer, elements.size, top, elements)
+    data = writer.data()
+    found = packing._code_elements(coder.Reader(data), elements.size, top, None)
+    assert (found == elements).all()
+    shares = np.unique(elements, return_counts=True)[1] / elements.size
+    assert 8 * len(data) / elements.size < 1.03 * -(shares * np.log2(shares)).sum()
 
 
 # ------------------------------------------------- every other bit, and every other length

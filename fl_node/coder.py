@@ -1,0 +1,141 @@
+"""Entropy coding of symbols, by kept libraries: few of them with a range coder (`constriction`) whose models are counts
+of what came before, so that both sides have the same ones; many with Zstandard, which costs about one part in a hundred
+more bytes and is ten times faster. Bits that no model could shorten are stored as they are.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+import zstandard
+from constriction import stream
+
+FEW, WITH_SECTIONS = b"\1", b"\2"  # the first byte of what was written
+MANY = 1 << 14  # symbols
+LONGEST = 16  # bits that the range coder takes at a time
+_LEVEL = 1
+_LENGTH = np.dtype("<u4")
+
+Symbols = np.ndarray[Any, np.dtype[np.int64]]
+Counts = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class Coder(Protocol):
+    """Both directions of one format: the writer takes the symbols and hands them back, the reader finds them."""
+
+    def modelled(self, count: int, prior: Counts, given: Symbols | None) -> Symbols:
+        """Symbols below `len(prior)`, which is at most 256; `prior` counts what is expected of them."""
+
+    def raw(self, count: int, bits: int, given: Symbols | None) -> Symbols:
+        """Numbers of so many bits each."""
+
+
+class Writer:
+    def __init__(self) -> None:
+        self._range, self._sections = stream.queue.RangeEncoder(), list[bytes]()
+
+    def modelled(self, count: int, prior: Counts, given: Symbols | None) -> Symbols:
+        symbols = _given(count, given)
+        if count >= MANY:
+            frame = zstandard.ZstdCompressor(level=_LEVEL).compress(symbols.astype(np.uint8).tobytes())
+            self._sections += [np.array(len(frame), _LENGTH).tobytes(), frame]
+            return symbols
+        counts = prior.copy()
+        for start, stop in _steps(count):
+            part = symbols[start:stop].astype(np.int32)
+            self._range.encode(part, _model(counts))
+            counts += np.bincount(part, minlength=len(counts))
+        return symbols
+
+    def raw(self, count: int, bits: int, given: Symbols | None) -> Symbols:
+        symbols = _given(count, given)
+        if count >= MANY:
+            self._sections.append(_packed(symbols, bits))
+            return symbols
+        for shift, size in _pieces(bits):
+            part = (symbols >> shift) & ((1 << size) - 1)
+            self._range.encode(part.astype(np.int32), stream.model.Uniform(1 << size))
+        return symbols
+
+    def data(self) -> bytes:
+        words: bytes = self._range.get_compressed().astype("<u4").tobytes()
+        if not self._sections:
+            return FEW + words
+        return WITH_SECTIONS + np.array(len(words), _LENGTH).tobytes() + words + b"".join(self._sections)
+
+
+class Reader:
+    """Raises ValueError, AssertionError or ZstdError for data that no writer has written."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = memoryview(data), 1
+        words = self._take(self._length() if data[:1] == WITH_SECTIONS else len(data) - 1)
+        self._range = stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
+
+    def modelled(self, count: int, prior: Counts, given: Symbols | None) -> Symbols:
+        if count >= MANY:
+            frame = self._take(self._length())
+            if zstandard.frame_content_size(frame) != count:
+                raise ValueError(f"a section of another size than {count}")
+            symbols = np.frombuffer(zstandard.ZstdDecompressor().decompress(frame), np.uint8).astype(np.int64)
+            if symbols.max() >= len(prior):
+                raise ValueError(f"a symbol above {len(prior) - 1}")
+            return symbols
+        counts, found = prior.copy(), np.zeros(count, np.int64)
+        for start, stop in _steps(count):
+            found[start:stop] = self._range.decode(_model(counts), stop - start)
+            counts += np.bincount(found[start:stop], minlength=len(counts))
+        return found
+
+    def raw(self, count: int, bits: int, given: Symbols | None) -> Symbols:
+        if count >= MANY:
+            return _unpacked(self._take(-(-count * bits // 8)), count, bits)
+        found = np.zeros(count, np.int64)
+        for _, size in _pieces(bits):
+            found = found << size | self._range.decode(stream.model.Uniform(1 << size), count)
+        return found
+
+    def end(self) -> None:
+        if self._at != len(self._data):
+            raise ValueError(f"{len(self._data) - self._at} bytes too many")
+
+    def _length(self) -> int:
+        return int(np.frombuffer(self._take(_LENGTH.itemsize), _LENGTH)[0])
+
+    def _take(self, size: int) -> memoryview:
+        if size > len(self._data) - self._at:
+            raise ValueError("cut short")
+        self._at += size
+        return self._data[self._at - size : self._at]
+
+
+def _given(count: int, given: Symbols | None) -> Symbols:
+    assert given is not None and len(given) == count  # noqa: S101 - a writer is given what it writes
+    return given
+
+
+def _steps(count: int) -> Sequence[tuple[int, int]]:
+    """Where the model is brought up to date: at 1, 2, 4, 8... symbols."""
+    edges = [0, *(1 << power for power in range(count.bit_length()) if 1 << power < count), count]
+    return list(pairwise(edges)) if count else []
+
+
+def _model(counts: Counts) -> Any:
+    return stream.model.Categorical(counts, perfect=False)
+
+
+def _pieces(bits: int) -> list[tuple[int, int]]:
+    """(how far up, how many bits) of the pieces that a number is cut into, the highest first."""
+    return [(shift, min(LONGEST, bits - shift)) for shift in reversed(range(0, bits, LONGEST))]
+
+
+def _packed(symbols: Symbols, bits: int) -> bytes:
+    places = np.arange(bits - 1, -1, -1)
+    return bytes(np.packbits((symbols[:, None] >> places & 1).astype(np.uint8)).tobytes())
+
+
+def _unpacked(data: memoryview, count: int, bits: int) -> Symbols:
+    places = np.unpackbits(np.frombuffer(data, np.uint8), count=count * bits).reshape(count, bits)
+    found: Symbols = places.astype(np.int64) @ (np.int64(1) << np.arange(bits - 1, -1, -1))
+    return found
