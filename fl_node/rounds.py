@@ -61,7 +61,7 @@ def prepare(session: Session, round_: Round) -> Pending:
     session.report("train", round_.number)
     seed = training_seed(session.rules.digest, round_.number, session.address)
     load_tensors(session.module, session.model)
-    trained = train(session.module, session.records, session.rules, seed)
+    trained = train(session.module, session.records, session.rules, round_.number, seed)
     session.report("trained", round_.number, loss=trained.loss, accuracy=trained.accuracy)
 
     layout, common = session.layout, session.common_set(round_)

@@ -57,9 +57,10 @@ def training_seed(federation: bytes, round_number: int, participant: str) -> int
 
 
 def train(
-    module: nn.Module, records: Records, rules: Rules, seed: int, progress: Progress | None = None
+    module: nn.Module, records: Records, rules: Rules, round_number: int, seed: int, progress: Progress | None = None
 ) -> TrainResult:
-    """Trains `module` in place for `rules.training.epochs` epochs; momentum starts from zero.
+    """Trains `module` in place for `rules.training.epochs` epochs; momentum starts from zero. The round decides the
+    learning rate.
 
     `seed` decides the order of the records in every epoch, and whatever the module itself draws (dropout). The caller's
     random state, threads and determinism settings are restored. They belong to the process: one training at a time.
@@ -74,7 +75,7 @@ def train(
     total = rules.training.epochs * -(-len(labels) // rules.training.batch_size)
     with _deterministic(seed):
         try:
-            for step in _steps(module.train(), inputs, labels, rules.training, seed):
+            for step in _steps(module.train(), inputs, labels, rules.training, rules.training.rate(round_number), seed):
                 if progress is not None:
                     progress(step, total)
             loss, accuracy = _measure(module.eval(), inputs, labels)
@@ -84,12 +85,10 @@ def train(
 
 
 def _steps(
-    module: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, training: TrainingRules, seed: int
+    module: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, training: TrainingRules, rate: float, seed: int
 ) -> Iterator[int]:
     """All epochs over `inputs` `[n, *input_shape]`; yields the number of each step (from 1) once it is done."""
-    optimizer = torch.optim.SGD(
-        module.parameters(), training.learning_rate, training.momentum, weight_decay=training.weight_decay
-    )
+    optimizer = torch.optim.SGD(module.parameters(), rate, training.momentum, weight_decay=training.weight_decay)
     shuffle, step = torch.Generator().manual_seed(seed), 0
     for epoch in range(1, training.epochs + 1):
         order = torch.randperm(len(labels), generator=shuffle)

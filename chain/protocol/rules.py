@@ -121,14 +121,24 @@ class DataRules(Table):
 
 
 class TrainingRules(Table):
-    """Local training: plain SGD, the same at every node. `rounds` finalized rounds end the federation."""
+    """Local training: plain SGD, the same at every node. `rounds` finalized rounds end the federation.
+
+    `schedule`: the learning rate stays `constant`, or falls by the same step in every round, down to a last step that
+    is left for the last round and for those that aborted rounds add (`linear`).
+    """
 
     rounds: Positive
     epochs: Positive = 1
     batch_size: Positive = 32
     learning_rate: Annotated[Real, Field(gt=0, le=1000)] = 0.1
+    schedule: Literal["constant", "linear"] = "constant"
     momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+
+    def rate(self, round_number: int) -> float:
+        """The learning rate of a round, the first being 1."""
+        left = max(self.rounds - round_number + 1, 1)
+        return self.learning_rate if self.schedule == "constant" else self.learning_rate * left / self.rounds
 
 
 class SelectionRules(Table):

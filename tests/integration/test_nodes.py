@@ -241,7 +241,8 @@ class Forged:
 def honest_update(session: Session, round_: Round) -> tuple[Update, Layout]:
     """The update that the participant would send."""
     load_tensors(session.module, session.model)
-    train(session.module, session.records, session.rules, training_seed(b"x" * 32, round_.number, session.address))
+    seed = training_seed(b"x" * 32, round_.number, session.address)
+    train(session.module, session.records, session.rules, round_.number, seed)
     layout = session.layout
     gradient = gradient_matrices(layout, session.model, to_tensors(session.module), None)
     made = update.make_update(gradient, layout, session.rules, session.address, round_.number, round_.base_model)

@@ -34,9 +34,9 @@ def digits() -> Records:
     return load_records("builtin:digits", rules().data)
 
 
-def trained(records: Records, rules: Rules, seed: int = 3) -> tuple[Tensors, TrainResult]:
+def trained(records: Records, rules: Rules, seed: int = 3, number: int = 1) -> tuple[Tensors, TrainResult]:
     module = build_model(rules, 1)
-    result = train(module, records, rules, seed)
+    result = train(module, records, rules, number, seed)
     return to_tensors(module), result
 
 
@@ -54,7 +54,7 @@ def test_it_learns_digits(digits: Records) -> None:
 def test_result_describes_the_module_as_it_is_left(digits: Records) -> None:
     built = rules("mlp", epochs=2)
     module = build_model(built, 1)
-    result = train(module, digits, built, 3)
+    result = train(module, digits, built, 1, 3)
     with torch.no_grad():
         output = module(torch.from_numpy(digits.inputs(built.data)))
     expected = torch.tensor(digits.labels)
@@ -118,10 +118,18 @@ def test_dropout_is_seeded_too_and_the_process_is_left_as_it_was(
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def test_a_linear_schedule_trains_as_the_falling_rate_does(digits: Records) -> None:
+    falling = rules("mlp", rounds=4, learning_rate=0.2, schedule="linear")
+    for number, rate in ((1, 0.2), (3, 0.1), (4, 0.05), (5, 0.05)):
+        expected = trained(digits, rules("mlp", learning_rate=rate))[0]
+        assert equal(trained(digits, falling, number=number)[0], expected)
+    assert rules("mlp", rounds=4, learning_rate=0.2).training.rate(4) == 0.2
+
+
 def test_module_keeps_its_mode_and_progress_counts_steps(digits: Records) -> None:
     built = rules("mlp", epochs=2, batch_size=1000)
     module, seen = build_model(built, 1).eval(), []
-    train(module, digits, built, 3, lambda done, total: seen.append((done, total)))
+    train(module, digits, built, 1, 3, lambda done, total: seen.append((done, total)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert not module.training
 
@@ -144,7 +152,7 @@ def test_weights_that_overflow_in_the_last_step_are_found(digits: Records) -> No
     with torch.no_grad():  # tiny first weights keep the loss finite, the huge inputs make their gradient overflow
         next(module.parameters()).fill_(1e-38)
     with pytest.raises(TrainingDiverged, match=r"epoch 1, step 1: tensor hidden1\.weight is not finite"):
-        train(module, huge, built, 1)
+        train(module, huge, built, 1, 1)
 
 
 def test_training_needs_labelled_records(digits: Records) -> None:

@@ -38,6 +38,7 @@ rounds = 10
 epochs = 2
 batch_size = 16
 learning_rate = 0.1
+schedule = "linear"
 momentum = 0.9
 weight_decay = 0.001
 
@@ -256,6 +257,7 @@ OTHER: dict[Any, Any] = {
     "euclidean": "per-entry",
     "channels": "bytes",
     "model": "layer",
+    "linear": "constant",
     Decimal("0.9"): Decimal("0.8"),
     8: 4,
     True: False,
