@@ -19,18 +19,17 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.methods import CANDIDATES
-from benchmarks.simulation import Federation, Setting
+from benchmarks.simulation import LAST, Federation, Setting
 
-LAST = 10  # rounds whose mean accuracy counts: one round alone is noise
 TUNING_SEED, TUNING_RATES = 0, (0.5, 0.7, 1.0, 1.4, 2.0)
 BELOW = 0.01  # of dense averaging's accuracy: the accuracy to which bytes are counted
 
 DIGITS = {"channels": [8, 16], "hidden": [64]}
 FASHION = {"channels": [16, 32], "hidden": [64]}
 SETTINGS = {
-    "digits": Setting("digits", "digits, 1,347 images, CNN", 10, 60, 2, 32, 0.2, DIGITS),
-    "fashion-short": Setting("fashion-mnist", "Fashion-MNIST, 8,000 images, CNN", 10, 50, 1, 32, 0.1, FASHION, 8_000),
-    "fashion": Setting("fashion-mnist", "Fashion-MNIST, 60,000 images, CNN", 10, 50, 1, 32, 0.1, FASHION),
+    "digits": Setting("digits", "digits, 1,347 images, CNN", 10, 150, 2, 32, 0.2, DIGITS),
+    "fashion-short": Setting("fashion-mnist", "Fashion-MNIST, 8,000 images, CNN", 10, 50, 1, 64, 0.2, FASHION, 8_000),
+    "fashion": Setting("fashion-mnist", "Fashion-MNIST, 60,000 images, CNN", 10, 50, 1, 64, 0.2, FASHION),
 }
 
 

@@ -27,12 +27,15 @@ from fl_node.tensorfile import Tensors
 from fl_node.verify import VerifiedUpdate, verify_update
 from fl_node.weights import model_digest
 
+LAST = 10  # rounds whose mean accuracy counts: one round alone is noise
+EVERY = 5  # rounds between looks at the accuracy before those
+TESTED_AT_ONCE = 250  # records
 NOTHING = Digest.of(b"")  # stands for the data root, which these measurements do not need
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained, by how many, and for how long."""
+    """What is trained, by how many, and for how long. The learning rate falls linearly to zero."""
 
     dataset: str
     title: str
@@ -65,6 +68,13 @@ class Federation:
             held = [_sample(part, setting.records / sum(map(len, held)), seed) for part in held]
         document = tomllib.loads(federation_toml(chosen, data, setting.rounds), parse_float=Decimal)
         document["model"] = {"factory": "cnn", "options": setting.model}
+        document["training"] = {
+            "rounds": setting.rounds,
+            "epochs": setting.epochs,
+            "batch_size": setting.batch_size,
+            "learning_rate": setting.learning_rate,
+            "schedule": "linear",
+        }
         self.document, self.rules = document, Rules.parse(document, setting.dataset)
         self.module = build_model(self.rules, seed)
         self.genesis = to_tensors(self.module)
@@ -79,7 +89,7 @@ class Federation:
         """Local training: plain SGD, its order drawn from seed, round and seat."""
         load_tensors(self.module, model)
         self.module.train()
-        optimizer = torch.optim.SGD(self.module.parameters(), self.setting.learning_rate)
+        optimizer = torch.optim.SGD(self.module.parameters(), self.rules.training.rate(number))
         order = torch.Generator().manual_seed(self.seed * 1_000_003 + number * 1_009 + seat)
         inputs, labels = self.inputs[seat], self.labels[seat]
         for _ in range(self.setting.epochs):
@@ -91,17 +101,23 @@ class Federation:
 
     def accuracy(self, model: Tensors) -> float:
         load_tensors(self.module, model)
+        module, right = self.module.eval(), 0
         with torch.no_grad():
-            return float((self.module.eval()(self.test[0]).argmax(1) == self.test[1]).float().mean())
+            for inputs, labels in zip(*(part.split(TESTED_AT_ONCE) for part in self.test), strict=True):
+                right += int((module(inputs).argmax(1) == labels).sum())
+        return right / len(self.test[1])
 
     def run(self, method: Method) -> list[tuple[int, float]]:
-        """After every round the bytes uploaded so far by all, and the accuracy on held-out records."""
-        model, uploaded, history = self.genesis, 0, []
-        for number in range(1, self.setting.rounds + 1):
+        """The bytes uploaded so far by all, and the accuracy on held-out records: every few rounds, and after each of
+        the last ones.
+        """
+        model, uploaded, history, rounds = self.genesis, 0, [], self.setting.rounds
+        for number in range(1, rounds + 1):
             trained = [self.trained(model, number, seat) for seat in range(self.setting.participants)]
             model, size = method.round(model, trained, self.weights, number)
             uploaded += size
-            history.append((uploaded, self.accuracy(model)))
+            if number % EVERY == 0 or number > rounds - LAST:
+                history.append((uploaded, self.accuracy(model)))
         return history
 
 

@@ -54,6 +54,9 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._pending = folder / "pending"
+        # what this process has written or read of residual.bin and pending/residual.bin, which need not be read again
+        self._residual: list[Matrix] | None = None
+        self._unsent: list[Matrix] | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -94,6 +97,11 @@ class Journal:
 
     def residual(self, layout: Layout) -> list[Matrix] | None:
         """What was not sent so far, `[channels, width]` a layer; None before the first round."""
+        if self._residual is None:
+            self._residual = self._read_residual(layout)
+        return self._residual
+
+    def _read_residual(self, layout: Layout) -> list[Matrix] | None:
         path = self.folder / "residual.bin"
         if not path.exists():
             return None
@@ -121,6 +129,7 @@ class Journal:
         write_atomic(self._pending / "residual.bin", tensorfile.encode(layout.tensors(residual), about))
         saved = about | {"metadata": abi.encode(pending.metadata).hex()}
         write_atomic(self._pending / "seal.json", json.dumps(saved).encode(), mode=0o600)
+        self._unsent = residual
 
     def pending(self, round_number: int) -> Pending | None:
         """The update prepared for this round; None if there is none."""
@@ -141,6 +150,7 @@ class Journal:
         if accepted and unsent.exists():
             unsent.replace(self.folder / "residual.bin")  # atomic: before it the old residual counts, after it the new
             sync_folder(self.folder)
+            self._residual = self._unsent
         self._discard()
 
     def watch(self, round_number: int) -> None:
@@ -170,6 +180,7 @@ class Journal:
 
     def _discard(self) -> None:
         """The seal goes first, as it came last: without it the rest counts for nothing."""
+        self._unsent = None
         (self._pending / "seal.json").unlink(missing_ok=True)
         shutil.rmtree(self._pending, ignore_errors=True)
 

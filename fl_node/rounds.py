@@ -5,6 +5,7 @@ takes part from the start, one that comes late and one that was killed half-way.
 """
 
 import secrets
+from dataclasses import dataclass
 
 from chain.protocol import verdicts
 from chain.protocol.digest import Digest
@@ -24,6 +25,16 @@ from fl_node.train import train, training_seed
 from fl_node.verify import Result, VerifiedUpdate, verdict_of, verify_accepted_set, verify_model
 
 
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """The model that follows from the updates of these participants."""
+
+    participants: list[str]
+    model: Tensors
+    blob: bytes
+    digest: Digest
+
+
 def run_round(session: Session, number: int) -> None:
     """Takes part in round `number`, which is open. Afterwards the node holds the newest finalized model.
 
@@ -39,10 +50,10 @@ def run_round(session: Session, number: int) -> None:
     if round_.phase in (Phase.ATTEST, Phase.FINALIZED):
         session.journal.watch(number)
         results = gather_updates(session, number)
-        attest(session, number, results)
+        derived = attest(session, number, results)
         round_ = session.wait_while(number, Phase.ATTEST)
         if round_.phase is Phase.FINALIZED:
-            update_model(session, round_, results)
+            update_model(session, round_, results, derived)
     settle(session, round_)
 
 
@@ -110,37 +121,46 @@ def gather_updates(session: Session, number: int) -> dict[str, Result]:
     return results
 
 
-def attest(session: Session, number: int, results: dict[str, Result]) -> None:
-    """Aggregates what passed and votes for the outcome. The model is in the store before anyone can read of it."""
+def attest(session: Session, number: int, results: dict[str, Result]) -> Derived | None:
+    """Aggregates what passed and votes for the outcome; None if there was nothing to vote for any more. The model is in
+    the store before anyone can read of it.
+    """
     round_ = session.round(number)
     if (
         round_.phase is not Phase.ATTEST
         or session.address not in round_.roster
         or session.address in round_.attestations
     ):
-        return
-    blob = weights.encode_model(derive(session, round_, accepted_updates(results)))
-    digest, votes = session.store.put(blob), verdicts_of(results, round_)
-    session.send("attest", number, lambda: session.client.attest(number, digest, votes))
+        return None
+    derived, votes = derive(session, round_, accepted_updates(results)), verdicts_of(results, round_)
+    session.store.put(derived.blob, derived.digest)
+    session.send("attest", number, lambda: session.client.attest(number, derived.digest, votes))
+    return derived
 
 
-def update_model(session: Session, round_: Round, results: dict[str, Result]) -> None:
-    """The finalized verdicts and model must be those that follow from the updates; only then the model changes."""
+def update_model(session: Session, round_: Round, results: dict[str, Result], derived: Derived | None) -> None:
+    """The finalized verdicts and model must be those that follow from the updates; only then the model changes.
+
+    `derived` is what this node voted for: if the same updates were accepted, there is nothing to derive again.
+    """
     assert round_.outcome is not None  # noqa: S101 - the phase is finalized
     finalized, attested = round_.outcome
     accepted = session.patiently(lambda: verify_accepted_set(attested, round_, look_again(session, round_, results)))
-    derived = derive(session, round_, accepted)
-    verify_model(round_, weights.model_digest(derived))
-    session.set_model(derived, finalized)
+    if derived is None or derived.participants != [update.participant for update in accepted]:
+        derived = derive(session, round_, accepted)
+    verify_model(round_, derived.digest)
+    session.set_model(derived.model, finalized)
     session.report(
         "finalized", round_.number, model=str(finalized), accepted=len(accepted), updates=len(round_.reveals)
     )
 
 
-def derive(session: Session, round_: Round, accepted: list[VerifiedUpdate]) -> Tensors:
+def derive(session: Session, round_: Round, accepted: list[VerifiedUpdate]) -> Derived:
     """The model that follows from the present one and these updates."""
     before = session.model_before(round_)
-    return aggregate(session.model, accepted, session.layout, session.rules.aggregation, before, session.threads)
+    model = aggregate(session.model, accepted, session.layout, session.rules.aggregation, before, session.threads)
+    blob = weights.encode_model(model)
+    return Derived([update.participant for update in accepted], model, blob, Digest.of(blob))
 
 
 def look_again(session: Session, round_: Round, results: dict[str, Result]) -> dict[str, Result]:

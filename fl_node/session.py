@@ -28,6 +28,7 @@ from fl_node.store import BlobStore
 from fl_node.tensorfile import Tensors
 
 STAGGER = 0.5  # seconds between participants that would all close a phase at the same moment
+SOON, LONGER = 0.1, 1.5  # the first wait, in poll intervals, and by how much every next one is longer
 CLOCKS = 2.0  # seconds before the next try to close it: the chain's clock may be behind ours
 
 T = TypeVar("T")
@@ -125,13 +126,14 @@ class Session:
 
     def wait_while(self, number: int, phase: Phase) -> Round:
         """Waits until round `number` has left `phase`; closes the phase itself when its window has passed."""
-        again = 0.0
+        again, wait = 0.0, SOON * self.poll
         while (round_ := self.round(number)).phase is phase:
             turn = round_.roster.get(self.address, len(round_.roster) + 1)
             if time.time() >= max(again, round_.deadline + STAGGER * (turn - 1)):
                 again = time.time() + CLOCKS
                 self.send("advance", number, lambda: self.client.advance(number))
-            self.pause()
+            self.pause(wait)
+            wait = min(self.poll, LONGER * wait)
         return round_
 
     def patiently(self, look: Callable[[], T]) -> T:

@@ -61,11 +61,10 @@ def take_part(sessions: Sequence[Session], number: int, *, until: Phase = Phase.
 def attest_and_update(sessions: Sequence[Session], number: int) -> None:
     reach(sessions[0], number, Phase.ATTEST, Phase.FINALIZED)
     results = [rounds.gather_updates(session, number) for session in sessions]
-    for session, result in zip(sessions, results, strict=True):
-        rounds.attest(session, number, result)
+    derived = [rounds.attest(session, number, result) for session, result in zip(sessions, results, strict=True)]
     reach(sessions[0], number, Phase.FINALIZED)
-    for session, result in zip(sessions, results, strict=True):
-        rounds.update_model(session, session.round(number), result)
+    for session, result, model in zip(sessions, results, derived, strict=True):
+        rounds.update_model(session, session.round(number), result, model)
         rounds.settle(session, session.round(number))
 
 
