@@ -1,6 +1,6 @@
 """Accuracy against bytes: every candidate from the same genesis on the same data, several seeds, in one run.
 
-    python -m benchmarks.accuracy [--setting digits] [--seeds 1 2 3] [--only TEXT] [--tune]
+    python -m benchmarks.accuracy [--setting digits] [--seeds 1 2 3] [--method NAME] [--tune]
 
 `--tune` compares server learning rates on a seed of its own instead.
 """
@@ -9,16 +9,17 @@ import argparse
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from statistics import fmean, median
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.methods import CANDIDATES
+from benchmarks.methods import CANDIDATES, DENSE
 from benchmarks.simulation import LAST, Federation, Setting
 
 TUNING_SEED, TUNING_RATES = 0, (0.5, 0.7, 1.0, 1.4, 2.0)
@@ -55,52 +56,61 @@ class Run:
         return next((uploaded for uploaded, reached in self.history if reached >= accuracy), None)
 
 
-def run(setting: str, index: int, seed: int, rate: float | None = None) -> Run:
+def run(setting: str, name: str, seed: int, rate: float | None = None, rounds: int | None = None) -> Run:
+    """One candidate on one seed, with another server learning rate or number of rounds than its own if given."""
     torch.set_num_threads(1)
-    federation, candidate = Federation(SETTINGS[setting], seed), CANDIDATES[index]
-    return Run(setting, candidate.name, seed, tuple(federation.run(candidate.method(federation, rate))))
+    chosen = replace(SETTINGS[setting], rounds=rounds or SETTINGS[setting].rounds)
+    federation, candidate = Federation(chosen, seed), CANDIDATES[name]
+    return Run(setting, name, seed, tuple(federation.run(candidate.method(federation, rate))))
 
 
-def _run(case: tuple[str, int, int, float | None]) -> Run:
-    return run(*case)
+def measure(
+    settings: Iterable[str], seeds: Sequence[int], names: Sequence[str], console: Console, rounds: int | None = None
+) -> list[Run]:
+    """These candidates (none named: all), on all cores, a process each."""
+    return _all([(*case, None, rounds) for case in product(settings, names or CANDIDATES, seeds)], "accuracy", console)
 
 
-def measure(settings: Iterable[str], seeds: Sequence[int], only: str, console: Console) -> list[Run]:
-    """Every candidate whose name has `only` in it, and dense averaging; on all cores, a process each."""
-    chosen = [index for index, candidate in enumerate(CANDIDATES) if not index or only in candidate.name]
-    cases = [(*case, None) for case in product(settings, chosen, seeds)]
+def _all(cases: Sequence[tuple[Any, ...]], what: str, console: Console) -> list[Run]:
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        return list(track(pool.map(_run, cases), "accuracy", len(cases), console=console))
+        runs = [pool.submit(run, *case) for case in cases]
+        return [each.result() for each in track(runs, what, console=console)]
 
 
-def table(runs: Sequence[Run], setting: str) -> Table:
-    """One row a candidate: medians over seeds, each seed compared with dense averaging of the same seed."""
+COLUMNS = ("method", "accuracy", "points to dense", "spread", "times fewer bytes", "bytes to dense less 1 point")
+
+
+def rows(runs: Sequence[Run], setting: str) -> tuple[str, list[list[str]]]:
+    """A title, and one row a candidate: medians over seeds, each seed compared with dense averaging of that seed."""
     seeds = sorted({r.seed for r in runs})
     found = {(r.candidate, r.seed): r for r in runs if r.setting == setting}
-    dense = CANDIDATES[0].name
-    title = (
-        f"{SETTINGS[setting].title}: {SETTINGS[setting].rounds} rounds, {SETTINGS[setting].participants} participants"
-    )
-    made = Table(title=f"{title}, {len(seeds)} seeds")
-    for column in ("method", "accuracy", "points to dense", "spread", "times fewer bytes", "bytes to dense - 1 point"):
-        made.add_column(column, justify="left" if column == "method" else "right")
+    chosen, made = SETTINGS[setting], []
     for name in dict.fromkeys(candidate for candidate, _ in found):
-        own, base = [found[name, seed] for seed in seeds], [found[dense, seed] for seed in seeds]
+        own, base = [found[name, seed] for seed in seeds], [found[DENSE, seed] for seed in seeds]
         points = [100 * (a.accuracy - b.accuracy) for a, b in zip(own, base, strict=True)]
         times = median(b.uploaded / a.uploaded for a, b in zip(own, base, strict=True))
         goals = [a.bytes_to(b.accuracy - BELOW) for a, b in zip(own, base, strict=True)]
         reached = f"{median(g for g in goals if g is not None):,.0f}" if None not in goals else "not always"
         spread = f"{min(points):+.2f} to {max(points):+.2f}"
-        accuracy = median(a.accuracy for a in own)
-        made.add_row(name, f"{accuracy:.4f}", f"{median(points):+.2f}", spread, f"{times:.0f}", reached)
+        accuracy = f"{100 * median(a.accuracy for a in own):.2f}"
+        made.append([name, accuracy, f"{median(points):+.2f}", spread, f"{times:.0f}", reached])
+    return f"{chosen.title}: {chosen.participants} participants, {len(seeds)} seeds", made
+
+
+def table(runs: Sequence[Run], setting: str) -> Table:
+    title, lines = rows(runs, setting)
+    made = Table(title=title)
+    for column in COLUMNS:
+        made.add_column(column, justify="left" if column == COLUMNS[0] else "right")
+    for line in lines:
+        made.add_row(*line)
     return made
 
 
-def tune(settings: Iterable[str], only: str, console: Console) -> None:
-    chosen = [index for index, candidate in enumerate(CANDIDATES) if only in candidate.name]
-    cases = [(s, index, TUNING_SEED, rate) for s, index, rate in product(settings, chosen, TUNING_RATES)]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        runs = list(track(pool.map(_run, cases), "tuning", len(cases), console=console))
+def tune(settings: Iterable[str], names: Sequence[str], console: Console) -> None:
+    """Accuracy under several server learning rates, on a seed of its own."""
+    cases = [(s, name, TUNING_SEED, rate) for s, name, rate in product(settings, names or CANDIDATES, TUNING_RATES)]
+    runs = _all(cases, "tuning", console)
     made = Table(title="accuracy by server learning rate, seed 0")
     for column in ("setting", "method", *map(str, TUNING_RATES)):
         made.add_column(column)
@@ -114,14 +124,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--setting", action="append", choices=SETTINGS, help="may be repeated (default: digits)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--only", default="", help="candidates with this in their name")
+    parser.add_argument("--method", action="append", choices=CANDIDATES, help="may be repeated (default: all)")
     parser.add_argument("--tune", action="store_true")
     options = parser.parse_args()
     console, settings = Console(), options.setting or ["digits"]
     if options.tune:
-        tune(settings, options.only, console)
+        tune(settings, options.method or [], console)
         return
-    runs = measure(settings, options.seeds, options.only, console)
+    names = [DENSE, *(name for name in options.method if name != DENSE)] if options.method else []
+    runs = measure(settings, options.seeds, names, console)
     for setting in settings:
         console.print(table(runs, setting))
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -27,7 +28,10 @@ from fl_node.presets import preset
 
 PEERS = Path(__file__).parent / "peers"
 HIDDEN = {10_000: [133], 1_000_000: [963, 963], 10_000_000: [3124, 3124]}  # of an mlp from 64 features to 10 classes
+ROUNDS, PEER_ROUNDS = 6, 4
+TIMEOUTS = {"simulation": 300, "superlink": 600, "flare": 120}  # seconds for a case
 PHASES = (  # (what, from which event of a node to which)
+    ("settle, open the round", "finalized", "train"),
     ("train", "train", "trained"),
     ("prepare, commit", "trained", "commit"),
     ("wait, reveal", "commit", "reveal"),
@@ -58,7 +62,7 @@ def parameters(size: int) -> int:
     return sum(before * after + after for before, after in itertools.pairwise(sizes))
 
 
-def ours(nodes: int, size: int, rounds: int) -> Overhead:
+def ours(nodes: int, size: int, rounds: int = ROUNDS) -> Overhead:
     """A federation on Anvil, its nodes as processes, on a handful of records each."""
     chosen = replace(
         preset("digits"),
@@ -99,11 +103,12 @@ def _overheads(times: Times, rounds: int) -> tuple[float, ...]:
 
 
 def _phases(times: Times, rounds: int) -> dict[str, float]:
+    """A node that came late does not attest any more, once the quorum has: what it did not do does not count."""
     nodes, found = {node for node, _, _ in times}, defaultdict(list)
-    for number in range(2, rounds + 1):
-        for node in nodes:
-            for what, start, stop in PHASES:
-                found[what].append(times[node, number, stop] - times[node, number, start])
+    for number, node, (what, start, stop) in itertools.product(range(2, rounds + 1), nodes, PHASES):
+        before = number - 1 if start == "finalized" else number
+        if (node, before, start) in times and (node, number, stop) in times:
+            found[what].append(times[node, number, stop] - times[node, before, start])
     return {what: median(seconds) for what, seconds in found.items()}
 
 
@@ -122,14 +127,30 @@ def environment(name: str, folder: Path) -> Path:
     return venv
 
 
-def peer(name: str, venv: Path, nodes: int, size: int, rounds: int, timeout: int, *options: str) -> Overhead:
-    """One case of a peer's own harness, which prints one JSON object."""
-    command = [sys.executable, str(PEERS / name / "measure.py"), "--venv", str(venv), "--nodes", str(nodes)]
-    command += ["--parameters", str(parameters(size)), "--rounds", str(rounds), "--timeout", str(timeout), *options]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    try:
-        found = json.loads(done.stdout.strip().splitlines()[-1])
-    except (ValueError, IndexError):
-        found = {"framework": name, "error": done.stderr.strip()[-300:] or "no result"}
+def peers(flower: Path, flare: Path) -> list[tuple[str, Callable[[int, int], Overhead]]]:
+    """What is measured beside us: (name, measurement of so many nodes and parameters). The environments are theirs."""
+
+    def case(name: str, venv: Path, timeout: int, *options: str) -> Callable[[int, int], Overhead]:
+        return lambda nodes, size: _peer(name, venv, nodes, size, timeout, *options)
+
+    return [
+        ("Flower simulation", case("flower", flower, TIMEOUTS["simulation"], "--mode", "simulation")),
+        ("Flower SuperLink", case("flower", flower, TIMEOUTS["superlink"], "--mode", "superlink")),
+        ("NVIDIA FLARE simulator", case("flare", flare, TIMEOUTS["flare"])),
+    ]
+
+
+def _peer(name: str, venv: Path, nodes: int, size: int, timeout: int, *options: str) -> Overhead:
+    """One case of a peer's own harness, which prints one JSON object; a second try where the start of it hung."""
+    command = [sys.executable, str(PEERS / name / "measure.py"), "--venv", str(venv), "--nodes", str(nodes), *options]
+    command += ["--parameters", str(parameters(size)), "--rounds", str(PEER_ROUNDS), "--timeout", str(timeout)]
+    for _ in range(2):
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        try:
+            found = json.loads(done.stdout.strip().splitlines()[-1])
+        except (ValueError, IndexError):
+            found = {"framework": name, "error": done.stderr.strip()[-300:] or "no result"}
+        if not found.get("error"):
+            break
     seconds = tuple(found.get("seconds", ()))[1:]
     return Overhead(found["framework"], nodes, parameters(size), seconds, {}, found.get("error", ""))

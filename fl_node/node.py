@@ -22,7 +22,7 @@ from fl_node.journal import Journal
 from fl_node.ledger import Ledger
 from fl_node.model import build_model
 from fl_node.rounds import run_round
-from fl_node.session import Report, RoundGone, Session
+from fl_node.session import LONGER, SOON, Report, RoundGone, Session
 from fl_node.store import BlobStore
 
 OPENING_TURN = 2.0  # seconds that a participant leaves to the one whose turn it is to open
@@ -95,7 +95,7 @@ def open_round(session: Session) -> int:
     """The number of the open round. Opens the next one when none is open: participants take turns, the others step in
     late.
     """
-    since, waiting = time.monotonic(), False
+    since, waiting, pause = time.monotonic(), False, SOON * session.poll
     while True:
         history = session.history()
         if history.current and history.current.is_open:
@@ -114,7 +114,8 @@ def open_round(session: Session) -> int:
                 number,
                 reason=f"{len(roster)} participants enrolled, this node among them: {session.address in roster}",
             )
-        session.pause()
+        session.pause(pause)
+        pause = min(session.poll, LONGER * pause)
 
 
 def load(path: Path, report: Report, stop: threading.Event) -> Session:

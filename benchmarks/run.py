@@ -1,0 +1,140 @@
+"""All measurements, one after the other, and the report on them.
+
+    python -m benchmarks.run [--quick] [--part accuracy] [--out DIR]
+
+Every part writes `<part>.json`, and the report is made of those that are there: a part can be measured again alone.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks import accuracy, growth, overhead, report, steps
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    settings: tuple[str, ...]
+    seeds: tuple[int, ...]
+    rounds: int | None  # of a setting; None: its own
+    candidates: tuple[str, ...]  # none: all
+    nodes: tuple[int, ...]
+    sizes: tuple[int, ...]
+    peers: bool
+    parameters: int
+    histories: tuple[int, ...]
+
+
+FULL = Plan(
+    settings=("digits", "fashion-short"),
+    seeds=(1, 2, 3),
+    rounds=None,
+    candidates=(),
+    nodes=(2, 4, 8, 16),
+    sizes=tuple(overhead.HIDDEN),
+    peers=True,
+    parameters=100_000_000,
+    histories=(5, 10, 20, 40),
+)
+QUICK = Plan(
+    settings=("digits",),
+    seeds=(1, 2, 3),
+    rounds=40,
+    candidates=("dense FedAvg", "top-k 1%, root", "STC 2%, root", "channels 50%, signs of 2%, root"),
+    nodes=(2, 4),
+    sizes=(10_000, 1_000_000),
+    peers=False,
+    parameters=20_000_000,
+    histories=(5, 20),
+)
+
+
+def measure_accuracy(plan: Plan, folder: Path, console: Console) -> Any:
+    runs = accuracy.measure(plan.settings, plan.seeds, plan.candidates, console, plan.rounds)
+    return [asdict(run) for run in runs]
+
+
+def measure_overhead(plan: Plan, folder: Path, console: Console) -> Any:
+    """Case by case all frameworks, so that they meet the machine in the same state."""
+    venvs = folder / "environments"
+    cases: list[tuple[str, Callable[[int, int], overhead.Overhead]]] = [("roundledger", overhead.ours)]
+    if plan.peers:
+        console.print("overhead: the peers' own environments")
+        cases += overhead.peers(overhead.environment("flower", venvs), overhead.environment("flare", venvs))
+    found = []
+    for size in plan.sizes:
+        for nodes in plan.nodes:
+            for name, case in cases:
+                result = case(nodes, size)
+                seconds = f"{result.typical:.2f} s" if result.typical is not None else result.error
+                console.print(f"overhead: {nodes} nodes, {size:,} parameters, {name}: {seconds}", highlight=False)
+                found.append(asdict(result))
+    return found
+
+
+def measure_steps(plan: Plan, folder: Path, console: Console) -> Any:
+    machine, found, memory = steps.measure(plan.parameters)
+    return {
+        "parameters": plan.parameters,
+        "machine": asdict(machine),
+        "steps": {name: [asdict(step) for step in each] for name, each in found.items()},
+        "memory": memory,
+    }
+
+
+def measure_growth(plan: Plan, folder: Path, console: Console) -> Any:
+    return [asdict(each) for each in track(growth.histories(plan.histories), "growth", console=console)]
+
+
+PARTS = {
+    "overhead": measure_overhead,
+    "steps": measure_steps,
+    "growth": measure_growth,
+    "accuracy": measure_accuracy,
+}
+
+
+def about() -> dict[str, Any]:
+    """What it was measured on, as far as a reader needs to know."""
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="the short version, without the peers' frameworks")
+    parser.add_argument("--part", action="append", choices=PARTS, help="may be repeated (default: all)")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results; with --quick runs/bench-quick")
+    options = parser.parse_args()
+    plan, console = QUICK if options.quick else FULL, Console()
+    folder = options.out or (Path("runs/bench-quick") if options.quick else HERE / "results")
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in options.part or PARTS:
+        started = time.monotonic()
+        found = PARTS[part](plan, folder, console)
+        path = folder / f"{part}.json"
+        path.write_text(json.dumps({"about": about(), "found": found}, indent=1) + "\n")
+        console.print(f"{part}: {time.monotonic() - started:.0f} s, {path}", highlight=False)
+    for path in report.write(folder):
+        console.print(path, highlight=False)
+
+
+if __name__ == "__main__":
+    main()
