@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import lru_cache
 from math import isqrt
+from typing import Any
 
 import numpy as np
 
 from chain.protocol.rules import AggregationRules
 from fl_node import kernels
-from fl_node.gradient import Layout, Matrix
+from fl_node.gradient import Layer, Layout, Matrix
 from fl_node.quantise import EXPONENT_MIN, Integers
 from fl_node.tensorfile import Tensors
 from fl_node.update import LayerUpdate
@@ -23,7 +24,7 @@ from fl_node.verify import VerifiedUpdate
 
 WEIGHT_SUM = 1 << 16
 ROOT_BITS = 12  # binary places of the square root that a sum is divided by
-_CACHED = 1 << 17  # entries worked on at a time: their sums, 1 MiB, stay in a core's cache
+_CACHED = 1 << 16  # entries worked on at a time: their sums, 768 KiB, stay in the cache of a core
 
 
 def participant_weights(updates: Sequence[VerifiedUpdate], rules: AggregationRules) -> list[int]:
@@ -51,24 +52,54 @@ def aggregate(
     """
     updates = sorted(updates, key=lambda update: update.participant)
     weights = participant_weights(updates, rules)
-    moved = layout.matrices(base)
-    earlier = layout.matrices(before) if before is not None and rules.server_momentum else None
+    before = before if rules.server_momentum else None
+    following = {name: np.empty_like(tensor, order="C") for name, tensor in base.items()}
     pieces = [
-        (index, start, min(start + step, len(matrix)))
-        for index, matrix in enumerate(moved)
-        for step in [max(1, _CACHED // matrix.shape[1])]
-        for start in range(0, len(matrix), step)
+        (index, start, min(start + step, layer.channels))
+        for index, layer in enumerate(layout.layers)
+        for step in [max(1, _CACHED // layer.width)]
+        for start in range(0, layer.channels, step)
     ]
 
-    def move(piece: tuple[int, int, int]) -> None:
-        index, start, stop = piece
-        parts = [_between(update.layers[index], start, stop) for update in updates]
-        was = earlier[index][start:stop] if earlier is not None else None
-        _move(moved[index][start:stop], parts, weights, rules, was)
+    def move(part: Sequence[tuple[int, int, int]]) -> None:
+        scratch = Scratch(layout)
+        for index, start, stop in part:
+            layer = layout.layers[index]
+            sent = [_between(update.layers[index], start, stop) for update in updates]
+            now = [_rows(base, layer, name, start, stop) for name, _ in layer.tensors]
+            was = None if before is None else [_rows(before, layer, name, start, stop) for name, _ in layer.tensors]
+            units, column = _units(scratch, sent, weights, rules, now, was), 0
+            for (name, _), weight in zip(layer.tensors, now, strict=True):
+                after = _rows(following, layer, name, start, stop)
+                if units is None:
+                    after[:] = weight
+                else:
+                    kernels.move_rows(weight, units[:, column : column + weight.shape[1]], 2.0**EXPONENT_MIN, after)
+                column += weight.shape[1]
 
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(move, pieces))
-    return layout.tensors(moved)
+        list(pool.map(move, (pieces[at::threads] for at in range(threads))))
+    return following
+
+
+class Scratch:
+    """Memory for the sums of one piece of a layer after the other: fresh memory would cost more than the sums."""
+
+    def __init__(self, layout: Layout) -> None:
+        size = max((max(_CACHED, layer.width) for layer in layout.layers), default=0)
+        self._total, self._senders = np.empty(size, np.int64), np.empty(size, np.int32)
+
+    def zeros(self, rows: int, width: int) -> tuple[Integers, np.ndarray[Any, np.dtype[np.int32]]]:
+        """Sums of values, and of senders' weights, both `[rows, width]`."""
+        found = self._total[: rows * width], self._senders[: rows * width]
+        for each in found:
+            each.fill(0)
+        return found[0].reshape(rows, width), found[1].reshape(rows, width)
+
+
+def _rows(tensors: Tensors, layer: Layer, name: str, start: int, stop: int) -> Matrix:
+    """The part of a tensor that belongs to these channels, `[channels, width]`."""
+    return tensors[name].reshape(layer.channels, -1)[start:stop]
 
 
 def _between(part: LayerUpdate, start: int, stop: int) -> LayerUpdate:
@@ -77,36 +108,41 @@ def _between(part: LayerUpdate, start: int, stop: int) -> LayerUpdate:
     return LayerUpdate(part.channels[first:last] - start, part.values.rows(slice(first, last)))
 
 
-def _move(
-    matrix: Matrix,
-    parts: Sequence[LayerUpdate],
+def _units(
+    scratch: Scratch,
+    sent: Sequence[LayerUpdate],
     weights: Sequence[int],
     rules: AggregationRules,
-    before: Matrix | None,
-) -> None:
-    """Moves the rows of `matrix` in place."""
-    if before is None and not any(len(part.channels) for part in parts):
-        return
-    units = _mean(parts, weights, matrix.shape, rules)
+    now: Sequence[Matrix],
+    was: Sequence[Matrix] | None,
+) -> Integers | None:
+    """By how many units the rows of a piece move; None if nothing moves."""
+    if was is None and not any(len(part.channels) for part in sent):
+        return None
+    units = _mean(scratch, sent, weights, (len(now[0]), sum(part.shape[1] for part in now)), rules)
     if rules.server_learning_rate != 1:
         units = _scaled(units, Fraction(rules.server_learning_rate))
-    if before is not None:
-        units += _scaled(_change(matrix, before), Fraction(rules.server_momentum))
-    kernels.move_rows(matrix, units, 2.0**EXPONENT_MIN)
+    if was is not None:
+        change = _change(np.concatenate(now, axis=1), np.concatenate(was, axis=1))
+        units += _scaled(change, Fraction(rules.server_momentum))
+    return units
 
 
 def _mean(
-    parts: Sequence[LayerUpdate], weights: Sequence[int], shape: tuple[int, ...], rules: AggregationRules
+    scratch: Scratch,
+    parts: Sequence[LayerUpdate],
+    weights: Sequence[int],
+    shape: tuple[int, int],
+    rules: AggregationRules,
 ) -> Integers:
     """The mean over all updates, int64, in units of 2**EXPONENT_MIN."""
-    total, whole = np.zeros(shape, np.int64), sum(weights)
-    senders = np.zeros(shape, np.int64) if rules.weighting != "all" else None
+    (total, senders), whole = scratch.zeros(*shape), sum(weights)
     for weight, part in zip(weights, parts, strict=True):
         values = part.values
         kernels.add_rows(total, part.channels, values.elements, values.exponents, values.block, EXPONENT_MIN, weight)
-        if senders is not None:
+        if rules.weighting != "all":
             kernels.add_senders(senders, part.channels, values.elements, weight)
-    if senders is not None:
+    if rules.weighting != "all":
         root = rules.weighting == "root"
         kernels.divide_by_senders(total, senders, _divisors(whole, root), ROOT_BITS if root else 0)
     elif whole == WEIGHT_SUM:

@@ -20,14 +20,13 @@ from fl_node.verify import Result, VerifiedUpdate, verdict_of, verify_limits, ve
 
 
 def fetch_update(store: BlobStore, round_: Round, participant: str, layout: Layout, rules: Rules) -> bytes:
-    """The canonical bytes of a revealed update. Raises Unavailable, or VerificationError (U1) for other bytes."""
+    """The canonical bytes of a revealed update, not compared with their digest yet: that is the first thing that
+    `verify_update` does. Raises Unavailable, or VerificationError (U1) for bytes that nobody packed.
+    """
     metadata = round_.reveals[participant]
     subject = f"round {round_.number} update of {participant}"
-
-    def unpacked(data: bytes) -> bytes:
-        return unpack(data, layout, rules, participant, round_.number, Digest(metadata.base_model))
-
-    return store.get(metadata.update_digest, subject, rules.limits.update_bytes, unpacked)
+    data = store.read(metadata.update_digest, subject, rules.limits.update_bytes)
+    return unpack(data, layout, rules, participant, round_.number, Digest(metadata.base_model))
 
 
 def look(
@@ -86,8 +85,10 @@ def common_set(
         accepted = verdicts.decode(last.outcome[1])
         for who in sorted(last.reveals):
             if accepted[last.roster[who]] == verdicts.ACCEPTED:
-                blob = fetch_update(store, last, who, layout, rules)
-                norms = decode(blob, layout, rules, f"round {last.number} update of {who}").norms
+                blob, subject = fetch_update(store, last, who, layout, rules), f"round {last.number} update of {who}"
+                if (found := Digest.of(blob)) != (expected := last.reveals[who].update_digest):
+                    raise VerificationError(Code.U1, subject, expected, found)
+                norms = decode(blob, layout, rules, subject).norms
                 tables += [] if norms is None else [norms]
     return common_channels(tables, layout, rules.selection, round_.number)
 

@@ -151,7 +151,7 @@ def add_senders(senders, at, elements, weight):
     for row in range(elements.shape[0]):
         line, sent = senders[at[row]], elements[row]
         for entry in range(sent.size):
-            line[entry] += np.int64(weight) if sent[entry] else np.int64(0)
+            line[entry] += np.int32(weight) if sent[entry] else np.int32(0)
 
 
 @compiled
@@ -197,13 +197,13 @@ def divide_by_senders(total, senders, divisors, places):
 
 
 @compiled
-def move_rows(weights, units, unit):
-    """Adds `units * unit` to float32 weights, in place: one binary64 addition, one rounding. Zero moves nothing."""
-    for row in range(weights.shape[0]):
-        line, moves = weights[row], units[row]
+def move_rows(before, units, unit, after):
+    """`after = before + units * unit` of float32: one binary64 addition, one rounding. Zero moves nothing."""
+    for row in range(before.shape[0]):
+        line, moves, moved = before[row], units[row], after[row]
         for entry in range(line.size):
-            if moves[entry]:
-                line[entry] = np.float32(np.float64(line[entry]) + np.float64(moves[entry]) * unit)
+            to = np.float32(np.float64(line[entry]) + np.float64(moves[entry]) * unit)
+            moved[entry] = to if moves[entry] else line[entry]  # adding a zero would lose the sign of a negative zero
 
 
 @compiled

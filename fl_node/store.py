@@ -5,15 +5,18 @@ the environment. Its writes are whole or absent. What comes back is untrusted: s
 caller's own checks.
 """
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, ConfigError, Unavailable, VerificationError
+
+CHUNK = 1 << 22  # bytes compared at a time
 
 
 class BlobStore:
@@ -29,42 +32,49 @@ class BlobStore:
         """
         name = digest or Digest.of(data)
         try:
-            obstore.put(self._store, _path(name), data, mode="create")
-        except AlreadyExistsError:
-            self._heal(name, data)
+            if not self._holds(name, data):
+                obstore.put(self._store, _path(name), data)
         except (BaseError, OSError) as error:
             raise Unavailable(Code.U1, f"blob {name.short}", _reason(error)) from None
         return name
 
-    def _heal(self, digest: Digest, data: bytes) -> None:
-        """Whoever can write to the store could have put other bytes under the name first."""
-        subject = f"blob {digest.short}"
+    def _holds(self, name: Digest, data: bytes) -> bool:
+        """Whether these very bytes lie there: whoever can write to the store could have put others under the name."""
+        if self._pipe(name):
+            return False
         try:
-            healthy = self._read(digest, subject, len(data)) == data
-        except VerificationError:
-            healthy = False
-        if not healthy:
-            try:
-                obstore.put(self._store, _path(digest), data)
-            except (BaseError, OSError) as error:
-                raise Unavailable(Code.U1, subject, _reason(error)) from None
+            size = obstore.head(self._store, _path(name))["size"]
+        except (NotFoundError, FileNotFoundError):
+            return False
+        mine = np.frombuffer(data, np.uint8)
+        return size == len(data) and all(
+            np.array_equal(self._range(name, start, min(CHUNK, size - start)), mine[start : start + CHUNK])
+            for start in range(0, size, CHUNK)
+        )
 
-    def get(
-        self, digest: Digest, subject: str, max_bytes: int, unpack: Callable[[bytes], bytes] | None = None
-    ) -> bytes:
-        """The blob, at most `max_bytes` as it lies there, checked against its digest once it is unpacked.
+    def _range(self, name: Digest, start: int, length: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        return np.frombuffer(
+            obstore.get_range(self._store, _path(name), start=start, length=length).to_bytes(), np.uint8
+        )
+
+    def _pipe(self, name: Digest) -> Path | None:
+        """The path of a named pipe, which would block for ever whoever opens it."""
+        path = Path(self.location) / _path(name)
+        return path if isinstance(self._store, LocalStore) and path.is_fifo() else None
+
+    def get(self, digest: Digest, subject: str, max_bytes: int) -> bytes:
+        """The blob, at most `max_bytes`, checked against its digest.
 
         Raises Unavailable when it cannot be had, VerificationError (U1) when what lies under its name are other bytes.
         """
-        data = self._read(digest, subject, max_bytes)
-        if unpack is not None:
-            data = unpack(data)
+        data = self.read(digest, subject, max_bytes)
         if (actual := Digest.of(data)) != digest:
             raise VerificationError(Code.U1, subject, digest, actual)
         return data
 
-    def _read(self, digest: Digest, subject: str, max_bytes: int) -> bytes:
-        if isinstance(self._store, LocalStore) and (path := Path(self.location) / _path(digest)).is_fifo():
+    def read(self, digest: Digest, subject: str, max_bytes: int) -> bytes:
+        """What lies under this digest, compared with nothing: for blobs whose digest is that of what they unpack to."""
+        if path := self._pipe(digest):
             raise VerificationError(Code.U1, subject, "a file", f"a pipe, which would block for ever, at {path}")
         try:
             found = obstore.get(self._store, _path(digest))

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rfc8785
 import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,15 @@ from hypothesis.extra import numpy as hnp
 from chain.protocol.errors import Code, VerificationError
 from fl_node import tensorfile
 
-DTYPES = [np.dtype(name) for name in ("float32", "float64", "uint8", "int8", "int64", "bool")]
+DTYPES = [
+    np.dtype(name)
+    for name in (
+        "float16",
+        "float32",
+        "float64",
+        *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    )
+]
 tensors = st.dictionaries(
     st.text(min_size=1, max_size=8).filter(lambda name: name != "__metadata__"),
     st.sampled_from(DTYPES).flatmap(
@@ -33,6 +42,14 @@ def test_round_trip(given_: dict[str, np.ndarray[Any, Any]], metadata: dict[str,
         assert found[name].dtype == tensor.dtype and found[name].shape == tensor.shape
         assert found[name].tobytes() == tensor.tobytes()
     assert tensorfile.encode(found, about) == data
+
+
+@given(tensors, metadatas)
+def test_the_bytes_are_those_of_the_safetensors_library(
+    given_: dict[str, np.ndarray[Any, Any]], metadata: dict[str, Any]
+) -> None:
+    text = rfc8785.dumps(metadata).decode()
+    assert tensorfile.encode(given_, metadata) == safetensors.numpy.save(given_, {"roundledger": text})
 
 
 @given(tensors, metadatas, st.randoms(use_true_random=False))
