@@ -12,7 +12,7 @@ import zstandard
 from constriction import stream
 
 FEW, WITH_SECTIONS = b"\1", b"\2"  # the first byte of what was written
-MANY = 1 << 14  # symbols
+MANY = 1 << 12  # symbols
 LONGEST = 16  # bits that the range coder takes at a time
 _LEVEL = 1
 _LENGTH = np.dtype("<u4")

@@ -41,15 +41,16 @@ def run_round(session: Session, number: int) -> None:
     Raises VerificationError when the finalized model is not the one that follows from the updates: then nothing was
     updated.
     """
-    session.load_model(session.round(number).base_model)
-    commit(session, number)
+    round_ = session.round(number)
+    session.load_model(round_.base_model)
+    commit(session, round_)
     round_ = session.wait_while(number, Phase.COMMIT)
     if round_.phase is Phase.REVEAL:
-        reveal(session, number)
+        reveal(session, round_)
         round_ = session.wait_while(number, Phase.REVEAL)
     if round_.phase in (Phase.ATTEST, Phase.FINALIZED):
         session.journal.watch(number)
-        results = gather_updates(session, number)
+        results = gather_updates(session, round_)
         derived = attest(session, number, results)
         round_ = session.wait_while(number, Phase.ATTEST)
         if round_.phase is Phase.FINALIZED:
@@ -57,14 +58,13 @@ def run_round(session: Session, number: int) -> None:
     settle(session, round_)
 
 
-def commit(session: Session, number: int) -> None:
+def commit(session: Session, round_: Round) -> None:
     """Trains, selects, encodes, keeps the update in the journal, and commits its seal. The blob stays at home."""
-    round_ = session.round(number)
     if round_.phase is not Phase.COMMIT or session.address not in round_.roster or session.address in round_.commits:
         return
-    pending = session.journal.pending(number) or prepare(session, round_)
-    sealed = seal(session.domain, number, session.address, pending.metadata)
-    session.send("commit", number, lambda: session.client.commit(number, sealed))
+    pending = session.journal.pending(round_.number) or prepare(session, round_)
+    sealed = seal(session.domain, round_.number, session.address, pending.metadata)
+    session.send("commit", round_.number, lambda: session.client.commit(round_.number, sealed))
 
 
 def prepare(session: Session, round_: Round) -> Pending:
@@ -92,9 +92,9 @@ def prepare(session: Session, round_: Round) -> Pending:
     return pending
 
 
-def reveal(session: Session, number: int) -> None:
+def reveal(session: Session, round_: Round) -> None:
     """Publishes the blob, now that commits are closed, and opens the seal."""
-    round_, pending = session.round(number), session.journal.pending(number)
+    number, pending = round_.number, session.journal.pending(round_.number)
     if pending is None or session.address not in round_.commits or session.address in round_.reveals:
         return
     packed, metadata = pack(pending.blob, session.layout, session.rules), pending.metadata
@@ -102,12 +102,12 @@ def reveal(session: Session, number: int) -> None:
     session.send("reveal", number, lambda: session.client.reveal(number, session.address, metadata), bytes=len(packed))
 
 
-def gather_updates(session: Session, number: int) -> dict[str, Result]:
+def gather_updates(session: Session, round_: Round) -> dict[str, Result]:
     """Fetches and verifies every revealed update; a missing blob is waited for during half of the attest window, unless
     the others have finalized the round before.
     """
+    number = round_.number
     session.report("verify", number)
-    round_ = session.round(number)
     patience = round_.deadline - session.rules.ledger.attest_window / 2
     common = session.common_set(round_)
 

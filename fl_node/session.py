@@ -102,12 +102,12 @@ class Session:
 
     def common_set(self, round_: Round) -> tuple[int, ...] | None:
         """The channels that all send in this round; None if each chooses its own."""
-        history = self.history()
+        history = self.ledger.history  # what is before an open round does not change any more
         return self.patiently(lambda: common_set(self.store, history, round_, self.layout, self.rules))
 
     def model_before(self, round_: Round) -> Tensors | None:
         """The model before the base model of this round, if there was one and the rules give the server momentum."""
-        last = self.history().last_finalized(round_.number)
+        last = self.ledger.history.last_finalized(round_.number)
         if last is None or not self.rules.aggregation.server_momentum:
             return None
         return self.patiently(lambda: fetch_model(self.store, last.base_model, self.rules))

@@ -2,18 +2,18 @@
 position.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 
 from chain.protocol.digest import Digest
 
 
 def leaf_hash(leaf: bytes) -> bytes:
-    return hashlib.sha256(b"\x00" + leaf).digest()
+    return sha256(b"\x00" + leaf).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
-    return hashlib.sha256(b"\x01" + left + right).digest()
+    return sha256(b"\x01" + left + right).digest()
 
 
 def root(leaves: Iterable[bytes]) -> Digest:
@@ -27,7 +27,7 @@ def root(leaves: Iterable[bytes]) -> Digest:
         return Digest.of(b"")
     while len(level) > 1:
         odd = level[-1:] if len(level) % 2 else []
-        level = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)] + odd
+        level = [*map(node_hash, level[0:-1:2], level[1::2]), *odd]
     return Digest(level[0])
 
 

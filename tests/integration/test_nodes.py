@@ -47,12 +47,12 @@ def take_part(sessions: Sequence[Session], number: int, *, until: Phase = Phase.
     """Takes `sessions` through round `number`, step by step; others must act for phases to close early."""
     for session in sessions:
         session.load_model(session.round(number).base_model)
-        rounds.commit(session, number)
+        rounds.commit(session, session.round(number))
     if until is Phase.COMMIT:
         return
     reach(sessions[0], number, Phase.REVEAL)
     for session in sessions:
-        rounds.reveal(session, number)
+        rounds.reveal(session, session.round(number))
     if until is Phase.REVEAL:
         return
     attest_and_update(sessions, number)
@@ -60,7 +60,7 @@ def take_part(sessions: Sequence[Session], number: int, *, until: Phase = Phase.
 
 def attest_and_update(sessions: Sequence[Session], number: int) -> None:
     reach(sessions[0], number, Phase.ATTEST, Phase.FINALIZED)
-    results = [rounds.gather_updates(session, number) for session in sessions]
+    results = [rounds.gather_updates(session, session.round(number)) for session in sessions]
     derived = [rounds.attest(session, number, result) for session, result in zip(sessions, results, strict=True)]
     reach(sessions[0], number, Phase.FINALIZED)
     for session, result, model in zip(sessions, results, derived, strict=True):
@@ -350,7 +350,7 @@ def test_committed_and_never_revealed_is_a_no_show(federation: MAKE) -> None:
     take_part(honest, 1, until=Phase.COMMIT)
     reach(honest[0], 1, Phase.REVEAL)
     for session in honest:
-        rounds.reveal(session, 1)
+        rounds.reveal(session, session.round(1))
     for session in honest:
         assert session.wait_while(1, Phase.REVEAL).phase is Phase.ATTEST
     attest_and_update(honest, 1)
