@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ from fl_node.fleet import Fleet
 from fl_node.presets import preset
 
 PEERS = Path(__file__).parent / "peers"
+PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 HIDDEN = {10_000: [133], 1_000_000: [963, 963], 10_000_000: [3124, 3124]}  # of an mlp from 64 features to 10 classes
 ROUNDS, PEER_ROUNDS = 6, 4
 TIMEOUTS = {"simulation": 300, "superlink": 600, "flare": 120}  # seconds for a case
@@ -116,14 +118,16 @@ def _phases(times: Times, rounds: int) -> dict[str, float]:
 
 
 def environment(name: str, folder: Path) -> Path:
-    """The virtual environment of a peer, made once from its requirements: peers must not disturb our own packages."""
-    venv, wanted = folder / name, (PEERS / name / "requirements.txt").read_text()
-    stamp = venv / "installed.txt"
-    if not stamp.exists() or stamp.read_text() != wanted:
+    """The virtual environment of a peer, made once from the extra `bench-<name>` of `pyproject.toml`: a peer must not
+    disturb our own packages.
+    """
+    extras = tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"]
+    venv, wanted = folder / name, extras[f"bench-{name}"]
+    stamp = venv / "installed.json"
+    if not stamp.exists() or json.loads(stamp.read_text()) != wanted:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
-        pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "-r"]
-        subprocess.run([*pip, str(PEERS / name / "requirements.txt")], check=True)
-        stamp.write_text(wanted)
+        subprocess.run([str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", *wanted], check=True)
+        stamp.write_text(json.dumps(wanted))
     return venv
 
 

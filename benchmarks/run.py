@@ -69,7 +69,7 @@ def measure_accuracy(plan: Plan, folder: Path, console: Console) -> Any:
 
 def measure_overhead(plan: Plan, folder: Path, console: Console) -> Any:
     """Case by case all frameworks, so that they meet the machine in the same state."""
-    venvs = folder / "environments"
+    venvs = HERE.parent / "runs" / "environments"
     cases: list[tuple[str, Callable[[int, int], overhead.Overhead]]] = [("roundledger", overhead.ours)]
     if plan.peers:
         console.print("overhead: the peers' own environments")

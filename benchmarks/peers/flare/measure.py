@@ -2,9 +2,9 @@
 
     python measure.py --venv DIR --nodes 4 --parameters 1000000 --rounds 4 [--timeout 300] [--defaults]
 
-DIR is a virtual environment with requirements.txt of this folder. One case runs in a temporary folder and one line of
-JSON goes to standard output: for every round its seconds at the server less those of the longest no-op. The first round
-also starts the clients' processes. On failure the line says why, and the exit code is 1.
+DIR is a virtual environment with the extra `bench-flare` of pyproject.toml. One case runs in a temporary folder and one
+line of JSON goes to standard output: for every round its seconds at the server less those of the longest no-op. The
+first round also starts the clients' processes. On failure the line says why, and the exit code is 1.
 
 The simulator starts its processes in sessions of their own, where killing a process group does not reach them, and
 they outlive the one that started them. All inherit a temporary folder that is nobody else's, so that is how they are

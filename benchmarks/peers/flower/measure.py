@@ -1,6 +1,6 @@
 """What a round costs Flower: federated averaging with clients that do no training, one case a call.
 
-    python3 -m venv DIR && DIR/bin/pip install -r requirements.txt
+    python3 -m venv DIR && DIR/bin/pip install ...   (what the extra `bench-flower` of pyproject.toml names)
     python measure.py --venv DIR --mode simulation|superlink --nodes 4 --parameters 1000000 --rounds 4
 
 Prints one line of JSON: the seconds of every round less its longest no-op. The first round also holds the start of the
@@ -158,7 +158,7 @@ def version(venv: Path) -> str:
     try:
         asked = subprocess.run([venv.absolute() / "bin/python", "-c", code], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise Failed(f"no Flower in {venv}: install requirements.txt there") from error
+        raise Failed(f"no Flower in {venv}: install the extra bench-flower there") from error
     return asked.stdout.strip()
 
 
@@ -274,7 +274,7 @@ def run(case: Case) -> dict[str, object]:
 def parse() -> Case:
     """The case named on the command line."""
     parser = argparse.ArgumentParser(description="Measure what a round costs Flower, one case a call.")
-    parser.add_argument("--venv", type=Path, required=True, help="virtual environment with requirements.txt installed")
+    parser.add_argument("--venv", type=Path, required=True, help="virtual environment with the extra bench-flower")
     parser.add_argument("--mode", choices=sorted(NOTES), required=True)
     parser.add_argument("--nodes", type=int, default=4)
     parser.add_argument("--parameters", type=int, default=1_000_000)
