@@ -1,13 +1,18 @@
-# make demo    everything once, for real (DATASET=breast-cancer|digits|fashion-mnist)
-# make test    linting, types, contracts, unit, property and integration tests
+# make demo         everything once, for real (DATASET=breast-cancer|digits|fashion-mnist)
+# make test         linting, types, contracts, unit, property and integration tests
+# make bench        every measurement that README quotes, into benchmarks/results (two hours; PART=accuracy for one part)
+# make bench-quick  the short version, into runs/bench-quick (under ten minutes)
 SHELL := /bin/bash
 DATASET ?= breast-cancer
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: setup demo test lint test-contracts accuracy vectors clean
+.PHONY: setup setup-bench demo test lint test-contracts bench bench-quick clean
 
 setup:
 	@scripts/setup.sh
+
+setup-bench: setup
+	@scripts/setup.sh bench
 
 demo: setup
 	@roundledger demo --dataset $(DATASET) --dir runs/demo
@@ -24,9 +29,11 @@ lint: setup
 test-contracts: setup
 	@pytest tests/integration/test_contracts.py
 
-# Accuracy beside dense federated averaging, three seeds.
-accuracy: setup
-	@python -m benchmarks.accuracy
+bench: setup-bench
+	@python -m benchmarks.run $(if $(PART),--part $(PART))
+
+bench-quick: setup-bench
+	@python -m benchmarks.run --quick
 
 clean:
 	rm -rf runs contracts/cache contracts/out .pytest_cache .mypy_cache .ruff_cache .hypothesis

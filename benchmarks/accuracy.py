@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.methods import CANDIDATES, DENSE
 from benchmarks.simulation import LAST, Federation, Setting
 
-TUNING_SEED, TUNING_RATES = 0, (0.5, 0.7, 1.0, 1.4, 2.0)
+TUNING_SEED, TUNING_RATES = 0, (0.7, 1.0, 1.4)
 BELOW = 0.01  # of dense averaging's accuracy: the accuracy to which bytes are counted
 
 DIGITS = {"channels": [8, 16], "hidden": [64]}

@@ -52,7 +52,7 @@ def rules(
 
 PER_ENTRY = {"budget": "bytes", "norm": "per-entry"}
 PATHS = {"channels": "path", "layers": ["conv1", "conv2", "hidden1", "output"]}
-DEFAULT = rules("0.5", weighting="root", bits=2, entries="0.02")
+DEFAULT = rules("0.5", weighting="root", bits=2, entries="0.018")
 DENSE = "dense FedAvg"
 
 CANDIDATES = {
@@ -66,14 +66,14 @@ CANDIDATES = {
         peer("PowerSGD rank 4", lambda: PowerSGD(4)),
         peer("STC 1%", lambda: STC(0.01)),
         peer("STC 1%, root", lambda: STC(0.01, weighting="root")),
-        peer("STC 2%, root", lambda: STC(0.02, weighting="root")),
+        peer("STC 1.8%, root", lambda: STC(0.018, weighting="root")),
         channels("channels 10%, no residual", rules("0.1"), residual=False),
         channels("channels 10%", rules("0.1")),
         channels("channels 10%, common", rules("0.1", selection="common")),
         channels("paths 1%", rules("0.01", **PATHS)),
         channels("channels 10% of bytes, per entry, 3 bits, root", rules("0.1", bits=3, weighting="root", **PER_ENTRY)),
-        channels("channels 50%, signs of 2%, all", rules("0.5", bits=2, entries="0.02")),
-        channels("channels 50%, signs of 2%, root", DEFAULT),
+        channels("channels 50%, signs of 1.8%, all", rules("0.5", bits=2, entries="0.018")),
+        channels("channels 50%, signs of 1.8%, root", DEFAULT),
         channels("channels 50%, signs of 1%, root", rules("0.5", bits=2, weighting="root", entries="0.01")),
     )
 }

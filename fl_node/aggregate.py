@@ -17,14 +17,15 @@ import numpy as np
 from chain.protocol.rules import AggregationRules
 from fl_node import kernels
 from fl_node.gradient import Layer, Layout, Matrix
-from fl_node.quantise import EXPONENT_MIN, Integers
+from fl_node.quantise import EXPONENT_MIN, Integers, Quantised
+from fl_node.sparse import Sparse
 from fl_node.tensorfile import Tensors
 from fl_node.update import LayerUpdate
 from fl_node.verify import VerifiedUpdate
 
 WEIGHT_SUM = 1 << 16
 ROOT_BITS = 12  # binary places of the square root that a sum is divided by
-_CACHED = 1 << 16  # entries worked on at a time: their sums, 768 KiB, stay in the cache of a core
+_AT_ONCE = 1 << 21  # entries of all updates worked on at a time: they stay in the cache of a core
 
 
 def participant_weights(updates: Sequence[VerifiedUpdate], rules: AggregationRules) -> list[int]:
@@ -51,50 +52,40 @@ def aggregate(
     its last move, from `before` to `base`, where the rules give the server momentum. Entries nobody sent stay.
     """
     updates = sorted(updates, key=lambda update: update.participant)
-    weights = participant_weights(updates, rules)
-    before = before if rules.server_momentum else None
+    weights = participant_weights(updates, rules) or [WEIGHT_SUM]
+    before = before if before is not None and rules.server_momentum else None
+    momentum = Fraction(0 if before is None else rules.server_momentum).as_integer_ratio()
+    server, division = (Fraction(rules.server_learning_rate).as_integer_ratio(), momentum), _division(weights, rules)
     following = {name: np.empty_like(tensor, order="C") for name, tensor in base.items()}
-    pieces = [
-        (index, start, min(start + step, layer.channels))
-        for index, layer in enumerate(layout.layers)
-        for step in [max(1, _CACHED // layer.width)]
-        for start in range(0, layer.channels, step)
-    ]
 
-    def move(part: Sequence[tuple[int, int, int]]) -> None:
-        scratch = Scratch(layout)
-        for index, start, stop in part:
-            layer = layout.layers[index]
-            sent = [_between(update.layers[index], start, stop) for update in updates]
-            now = [_rows(base, layer, name, start, stop) for name, _ in layer.tensors]
-            was = None if before is None else [_rows(before, layer, name, start, stop) for name, _ in layer.tensors]
-            units, column = _units(scratch, sent, weights, rules, now, was), 0
-            for (name, _), weight in zip(layer.tensors, now, strict=True):
-                after = _rows(following, layer, name, start, stop)
-                if units is None:
-                    after[:] = weight
-                else:
-                    kernels.move_rows(weight, units[:, column : column + weight.shape[1]], 2.0**EXPONENT_MIN, after)
-                column += weight.shape[1]
+    def move(piece: tuple[int, int, int]) -> None:
+        index, start, stop = piece
+        layer, column = layout.layers[index], 0
+        parts = [_between(update.layers[index], start, stop) for update in updates] or [_nothing(layer)]
+        if before is not None:  # then every entry moves
+            parts = [LayerUpdate(part.channels, _dense(part.values)) for part in parts]
+        sparse = any(isinstance(part.values, Sparse) for part in parts)
+        sent = (_sparse if sparse else _side_by_side)(parts, weights, stop - start)
+        for name, _ in layer.tensors:
+            now, after = _rows(base, layer, name, start, stop), _rows(following, layer, name, start, stop)
+            width, unit = now.shape[1], 2.0**EXPONENT_MIN
+            if sparse:
+                scratch = np.zeros(width, np.int64), np.zeros(width, np.int32)
+                kernels.move_sparse_rows(now, after, sent, column, division, server[0], unit, scratch)
+            else:
+                was = now if before is None else _rows(before, layer, name, start, stop)
+                scratch = np.empty(width, np.int64), np.empty(0 if rules.weighting == "all" else width, np.int32)
+                kernels.move_rows(now, was, after, sent, column, division, server, unit, scratch)
+            column += width
 
+    pieces = []
+    for index, layer in enumerate(layout.layers):
+        sent = sum(len(update.layers[index].channels) for update in updates)
+        step = max(1, _AT_ONCE // (layer.width * max(1, sent // layer.channels)))
+        pieces += [(index, start, min(start + step, layer.channels)) for start in range(0, layer.channels, step)]
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(move, (pieces[at::threads] for at in range(threads))))
+        list(pool.map(move, pieces))
     return following
-
-
-class Scratch:
-    """Memory for the sums of one piece of a layer after the other: fresh memory would cost more than the sums."""
-
-    def __init__(self, layout: Layout) -> None:
-        size = max((max(_CACHED, layer.width) for layer in layout.layers), default=0)
-        self._total, self._senders = np.empty(size, np.int64), np.empty(size, np.int32)
-
-    def zeros(self, rows: int, width: int) -> tuple[Integers, np.ndarray[Any, np.dtype[np.int32]]]:
-        """Sums of values, and of senders' weights, both `[rows, width]`."""
-        found = self._total[: rows * width], self._senders[: rows * width]
-        for each in found:
-            each.fill(0)
-        return found[0].reshape(rows, width), found[1].reshape(rows, width)
 
 
 def _rows(tensors: Tensors, layer: Layer, name: str, start: int, stop: int) -> Matrix:
@@ -104,72 +95,63 @@ def _rows(tensors: Tensors, layer: Layer, name: str, start: int, stop: int) -> M
 
 def _between(part: LayerUpdate, start: int, stop: int) -> LayerUpdate:
     """What was sent of the channels from `start` to `stop` of a layer, counted from `start`."""
-    first, last = np.searchsorted(part.channels, [start, stop])
+    first, last = np.searchsorted(part.channels, (start, stop)).tolist()
     return LayerUpdate(part.channels[first:last] - start, part.values.rows(slice(first, last)))
 
 
-def _units(
-    scratch: Scratch,
-    sent: Sequence[LayerUpdate],
-    weights: Sequence[int],
-    rules: AggregationRules,
-    now: Sequence[Matrix],
-    was: Sequence[Matrix] | None,
-) -> Integers | None:
-    """By how many units the rows of a piece move; None if nothing moves."""
-    if was is None and not any(len(part.channels) for part in sent):
-        return None
-    units = _mean(scratch, sent, weights, (len(now[0]), sum(part.shape[1] for part in now)), rules)
-    if rules.server_learning_rate != 1:
-        units = _scaled(units, Fraction(rules.server_learning_rate))
-    if was is not None:
-        change = _change(np.concatenate(now, axis=1), np.concatenate(was, axis=1))
-        units += _scaled(change, Fraction(rules.server_momentum))
-    return units
+def _dense(values: Quantised | Sparse) -> Quantised:
+    return values.dense() if isinstance(values, Sparse) else values
 
 
-def _mean(
-    scratch: Scratch,
-    parts: Sequence[LayerUpdate],
-    weights: Sequence[int],
-    shape: tuple[int, int],
-    rules: AggregationRules,
-) -> Integers:
-    """The mean over all updates, int64, in units of 2**EXPONENT_MIN."""
-    (total, senders), whole = scratch.zeros(*shape), sum(weights)
-    for weight, part in zip(weights, parts, strict=True):
-        values = part.values
-        kernels.add_rows(total, part.channels, values.elements, values.exponents, values.block, EXPONENT_MIN, weight)
-        if rules.weighting != "all":
-            kernels.add_senders(senders, part.channels, values.elements, weight)
+def _by_row(parts: Sequence[LayerUpdate], weights: Sequence[int], rows: int) -> tuple[Integers, Integers, Any, Any]:
+    """Of all rows that were sent, side by side: where those of each channel begin in an order by channel, that order,
+    their exponents and weights.
+    """
+    channels = np.concatenate([part.channels for part in parts])
+    order = np.argsort(channels, kind="stable")
+    starts = np.searchsorted(channels[order], np.arange(rows + 1))
+    exponents = np.concatenate([part.values.exponents for part in parts])
+    return starts, order, exponents, np.repeat(np.asarray(weights, np.int32), [len(part.channels) for part in parts])
+
+
+def _side_by_side(parts: Sequence[LayerUpdate], weights: Sequence[int], rows: int) -> tuple[Any, ...]:
+    """As `kernels.move_rows` takes it."""
+    starts, order, exponents, shares = _by_row(parts, weights, rows)
+    elements = np.concatenate([part.values.elements for part in parts])
+    return starts, order, elements, exponents, shares, parts[0].values.block, EXPONENT_MIN
+
+
+def _sparse(parts: Sequence[LayerUpdate], weights: Sequence[int], rows: int) -> tuple[Any, ...]:
+    """As `kernels.move_sparse_rows` takes it."""
+    starts, order, exponents, shares = _by_row(parts, weights, rows)
+    values = [part.values for part in parts if isinstance(part.values, Sparse)]
+    bounds = np.concatenate(
+        [np.zeros(1, np.int64), np.cumsum(np.concatenate([v.counts for v in values]), dtype=np.int64)]
+    )
+    columns, elements = np.concatenate([v.columns for v in values]), np.concatenate([v.elements for v in values])
+    return starts, order, bounds, columns, elements, exponents, shares, values[0].block, EXPONENT_MIN
+
+
+def _nothing(layer: Layer) -> LayerUpdate:
+    """Where there are no updates."""
+    return LayerUpdate(
+        np.empty(0, np.int64), Quantised(np.empty((0, layer.width), np.int8), np.empty((0, 1), np.int8), layer.width)
+    )
+
+
+def _division(weights: Sequence[int], rules: AggregationRules) -> tuple[Integers, Any, int]:
+    """What a sum is divided by, for every weight that its senders may have together; what it is multiplied by instead,
+    nearly; and how many binary places these divisors have. With one divisor it is that of every sum.
+    """
+    places = ROOT_BITS if rules.weighting == "root" else 0
+    divisors = np.array([sum(weights)], np.int64)
     if rules.weighting != "all":
-        root = rules.weighting == "root"
-        kernels.divide_by_senders(total, senders, _divisors(whole, root), ROOT_BITS if root else 0)
-    elif whole == WEIGHT_SUM:
-        kernels.shift_rows(total, WEIGHT_SUM.bit_length() - 1)
-    else:
-        kernels.divide_rows(total, whole)
-    return total
+        divisors = _divisors(sum(weights), rules.weighting == "root")
+    return divisors, 2.0**places / np.maximum(divisors, 1), places
 
 
 @lru_cache(maxsize=4)
 def _divisors(whole: int, root: bool) -> Integers:
-    """What a sum is divided by, for every weight that its senders may have together: that weight, or the root of its
-    product with the weight of all, with ROOT_BITS binary places.
-    """
+    """The weight of the senders, or the root of its product with the weight of all."""
     weights = range(whole + 1)
     return np.array([isqrt(weight * whole << 2 * ROOT_BITS) if root else weight for weight in weights], np.int64)
-
-
-def _scaled(units: Integers, factor: Fraction) -> Integers:
-    """`units * factor`, halves to the even integer."""
-    scaled = units * factor.numerator
-    kernels.divide_rows(scaled, factor.denominator)
-    return scaled
-
-
-def _change(after: Matrix, before: Matrix) -> Integers:
-    """`after - before` in units of 2**EXPONENT_MIN, to the nearest; at most 2**39, as a value that was sent."""
-    change = np.ldexp(after.astype(np.float64) - before.astype(np.float64), -EXPONENT_MIN)
-    units: Integers = np.rint(change).clip(-(2.0**39), 2.0**39).astype(np.int64)
-    return units

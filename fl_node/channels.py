@@ -12,7 +12,8 @@ import numpy as np
 
 from chain.protocol import merkle
 from chain.protocol.digest import Digest
-from fl_node.quantise import EXPONENT_MIN, Quantised, squared_norms
+from fl_node.quantise import EXPONENT_MIN, Quantised
+from fl_node.sparse import Sparse
 
 NORM_BYTES = 16
 
@@ -41,9 +42,9 @@ class ChannelTable:
         )
 
 
-def channel_norms(quantised: Iterable[Quantised]) -> tuple[int, ...]:
+def channel_norms(layers: Iterable[Quantised | Sparse]) -> tuple[int, ...]:
     """The squared norms of all channels of these layers, layer after layer."""
-    return tuple(squared for layer in quantised for squared in squared_norms(layer))
+    return tuple(squared for layer in layers for squared in layer.squared_norms())
 
 
 def norm_code(squared: int) -> int:

@@ -132,10 +132,13 @@ def _pieces(bits: int) -> list[tuple[int, int]]:
 
 def _packed(symbols: Symbols, bits: int) -> bytes:
     places = np.arange(bits - 1, -1, -1)
-    return bytes(np.packbits((symbols[:, None] >> places & 1).astype(np.uint8)).tobytes())
+    split = symbols if bits == 1 else symbols[:, None] >> places & 1
+    return bytes(np.packbits(split.astype(np.uint8)).tobytes())
 
 
 def _unpacked(data: memoryview, count: int, bits: int) -> Symbols:
-    places = np.unpackbits(np.frombuffer(data, np.uint8), count=count * bits).reshape(count, bits)
-    found: Symbols = places.astype(np.int64) @ (np.int64(1) << np.arange(bits - 1, -1, -1))
+    places = np.unpackbits(np.frombuffer(data, np.uint8), count=count * bits)
+    found = np.zeros(count, np.int64)
+    for at in range(bits):
+        found = found << 1 | places[at::bits]
     return found

@@ -2,31 +2,37 @@
 
 The committed digest is that of the canonical bytes (see `update`), never of these: whoever unpacks gets the canonical
 bytes and compares. Per layer: how many entries differ from zero, the gaps between them, their magnitudes and signs (or
-all entries as they are, where few of them are zero), and the scale of every block that has one. Whole numbers are split
-as in Elias' gamma code, into their number of bits (modelled) and the bits themselves (as they are). `coder` does the
-rest.
+all entries as they are, where few of them are zero), and the scale of every block that has one. Gaps between entries at
+random are spread geometrically, so that is their model; `coder` does the rest.
 
 Every count is bounded by the model's layout before it is used: nothing that is read can make the decoder allocate more
 than an update of that model needs.
 """
+
+from functools import lru_cache
 
 import numpy as np
 from zstandard import ZstdError
 
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
-from chain.protocol.rules import Rules
+from chain.protocol.rules import CompressionRules, Rules
 from fl_node.channels import Codes
-from fl_node.coder import FEW, MANY, WITH_SECTIONS, Coder, Counts, Reader, Symbols, Writer
+from fl_node.coder import FEW, WITH_SECTIONS, Coder, Counts, Reader, Symbols, Writer
 from fl_node.gradient import Layer, Layout
-from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Elements, Quantised, blocks, element_max, largest_elements
+from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Elements, Exponents, Quantised, blocks, element_max
+from fl_node.sparse import Sparse
 from fl_node.update import LayerUpdate, Update, decode, encode, rows_of
 
+Values = Quantised | Sparse
+Entries = tuple[Symbols, Elements]
+
 CODED = {FEW, WITH_SECTIONS}  # first bytes; that of canonical bytes is a multiple of 8 (the size of a padded header)
-CLASSES = 32  # numbers of bits of a whole number
-FINER = 3  # bits below the first one
 SPARSE = 4  # entries for every one that differs from zero: with fewer, gaps cost more than the zeros do
-_GAP_PRIOR = (1, 2, 4, 8, 16, 8, 2)  # how gaps spread over the classes around that of their mean, seven counts up to +1
+STEP = 255  # a symbol that stands for as many places and no entry; smaller ones are gaps
+GAP_BITS = 6  # of a mean gap that are modelled; those below are random
+CLASSES = 32  # numbers of bits of a whole number
+_FIXED = float(1 << 30)  # a model with such counts is not changed by what is coded
 
 
 def pack(blob: bytes, layout: Layout, rules: Rules) -> bytes:
@@ -81,75 +87,116 @@ def _code(
     return tuple(sent.tolist()), tuple(parts), norms
 
 
-def _code_layer(coder: Coder, layer: Layer, rows: int, rules: Rules, known: Quantised | None) -> Quantised:
+def _code_layer(coder: Coder, layer: Layer, rows: int, rules: Rules, known: Values | None) -> Values:
     """The values of the sent rows of one layer."""
-    block = rules.compression.block
-    elements = _code_elements(
-        coder,
-        rows * layer.width,
-        element_max(rules.compression.bits),
-        None if known is None else known.elements.ravel(),
-    ).reshape(rows, layer.width)
-    exponents = np.full((rows, blocks(layer.width, block)), EXPONENT_MIN, np.int8)
-    filled = largest_elements(elements, block) > 0
+    compression = rules.compression
+    elements = _code_elements(coder, rows, layer.width, compression, known)
+    exponents = np.full((rows, blocks(layer.width, compression.block)), EXPONENT_MIN, np.int8)
+    values = _values(elements, exponents, compression, layer.width)
+    filled = values.largest() > 0
     scales = None if known is None else known.exponents[filled].astype(np.int64) - EXPONENT_MIN
     alphabet = EXPONENT_MAX - EXPONENT_MIN + 1
     exponents[filled] = coder.modelled(int(filled.sum()), np.full(alphabet, 1 / 16), scales) + EXPONENT_MIN
-    return Quantised(elements, exponents, block)
+    return values
 
 
-def _code_elements(coder: Coder, entries: int, top: int, known: Elements | None) -> Elements:
-    elements = np.zeros(entries, np.int8)
-    if not entries:
-        return elements
-    at = None if known is None else np.flatnonzero(known)
-    count = int(_numbers(coder, 1, _flat(CLASSES), None if at is None else np.array([len(at)]))[0])
-    if count > entries:
-        raise ValueError(f"{count} values in {entries} entries")
-    if count * SPARSE > entries:
-        shifted = None if known is None else known.astype(np.int64) + top
-        return (coder.modelled(entries, np.full(2 * top + 1, 1 / 16), shifted) - top).astype(np.int8)
-    gaps = _numbers(coder, count, _gap_prior(entries, count), None if at is None else np.diff(at, prepend=-1) - 1)
-    at = np.cumsum(gaps + 1) - 1
-    if count and at[-1] >= entries:
-        raise ValueError(f"a value behind the last of {entries} entries")
-    values = None if known is None else known[at].astype(np.int64)
+def _values(found: Entries, exponents: Exponents, rules: CompressionRules, width: int) -> Values:
+    """The rows that have these entries."""
+    places, elements = found
+    starts = np.arange(len(exponents) + 1) * width
+    if rules.sparse:
+        counts = np.diff(np.searchsorted(places, starts))
+        columns = places - np.repeat(starts[:-1], counts)
+        return Sparse(counts.astype(np.uint32), columns.astype(np.uint32), elements, exponents, rules.block, width)
+    dense = np.zeros(len(exponents) * width, np.int8)
+    dense[places] = elements
+    return Quantised(dense.reshape(-1, width), exponents, rules.block)
+
+
+def _entries(values: Values) -> Entries:
+    """Where the entries lie that differ from zero, counted through all rows, and what they are."""
+    if isinstance(values, Sparse):
+        starts = np.arange(len(values.counts)) * values.width
+        return values.columns.astype(np.int64) + np.repeat(starts, values.counts), values.elements
+    flat = values.elements.ravel()
+    places = np.flatnonzero(flat)
+    return places, flat[places]
+
+
+def _code_elements(coder: Coder, rows: int, width: int, rules: CompressionRules, known: Values | None) -> Entries:
+    size, top = rows * width, element_max(rules.bits)
+    places, elements = (None, None) if known is None else _entries(known)
+    if not size:
+        return np.empty(0, np.int64), np.empty(0, np.int8)
+    count = _code_number(coder, _flat(CLASSES), None if places is None else len(places))
+    if count > size:
+        raise ValueError(f"{count} values in {size} entries")
+    if count * SPARSE > size:
+        whole = None
+        if places is not None and elements is not None:
+            whole = np.full(size, top, np.int64)
+            whole[places] += elements
+        flat = (coder.modelled(size, np.full(2 * top + 1, 1 / 16), whole) - top).astype(np.int8)
+        places = np.flatnonzero(flat)
+        return places, flat[places]
+    places = _code_places(coder, count, size, places)
     magnitudes = np.ones(count, np.int64)
     if top > 1:
-        magnitudes = _numbers(coder, count, _flat(top.bit_length()), None if values is None else np.abs(values) - 1) + 1
-    signs = coder.raw(count, 1, None if values is None else (values < 0).astype(np.int64))
-    elements[at] = np.where(signs == 1, -magnitudes, magnitudes)
-    return elements
+        given = None if elements is None else np.abs(elements.astype(np.int64)) - 1
+        magnitudes = coder.modelled(count, _flat(top), given) + 1
+    signs = coder.raw(count, 1, None if elements is None else (elements < 0).astype(np.int64))
+    return places, np.where(signs == 1, -magnitudes, magnitudes).astype(np.int8)
 
 
-def _numbers(coder: Coder, count: int, prior: Counts, given: Symbols | None) -> Symbols:
-    """Whole numbers from 0: the number of bits of n + 1, less one, and then those bits but the first.
+def _code_places(coder: Coder, count: int, size: int, known: Symbols | None) -> Symbols:
+    """`count` of `size` places, ascending. Low bits of the gaps between them as they are, the rest as symbols."""
+    if not count:
+        return np.empty(0, np.int64)
+    low = max(0, (size // count).bit_length() - GAP_BITS)
+    gaps = None if known is None else np.diff(known, prepend=-1) - 1
+    high = None if gaps is None else gaps >> low
+    steps = _code_number(coder, _MOSTLY_ZERO, None if high is None else int((high // STEP).sum()))
+    if steps * STEP << low > size:
+        raise ValueError(f"a value behind the last of {size} entries")
+    symbols = None
+    if high is not None:
+        symbols = np.full(count + steps, STEP, np.int64)
+        symbols[np.cumsum(high // STEP + 1) - 1] = high % STEP
+    symbols = coder.modelled(count + steps, _geometric(count, size, low), symbols)
+    ends = np.flatnonzero(symbols != STEP)
+    if len(ends) != count or (count and ends[-1] != len(symbols) - 1):
+        raise ValueError(f"{len(ends)} values instead of {count}")
+    far = np.cumsum(symbols)[ends]
+    rest = coder.raw(count, low, None if gaps is None else gaps & ((1 << low) - 1))
+    places: Symbols = np.cumsum((np.diff(far, prepend=0) << low) + rest + 1) - 1
+    if places[-1] >= size:
+        raise ValueError(f"a value behind the last of {size} entries")
+    return places
 
-    Of many numbers the model learns the next `FINER` bits too: numbers of as many bits are not equally frequent.
-    """
-    finer = FINER if count >= MANY else 0
+
+def _code_number(coder: Coder, prior: Counts, given: int | None) -> int:
+    """One whole number from 0: the number of bits of n + 1, less one, and then those bits but the first."""
     whole = None if given is None else given + 1
-    if whole is not None:
-        classes = np.frexp(whole.astype(np.float64))[1].astype(np.int64) - 1
-        leading = (whole << finer >> classes) - (1 << finer)
-        given = classes << finer | leading
-    found = coder.modelled(count, np.repeat(prior, 1 << finer), given)
-    classes, leading = found >> finer, found & ((1 << finer) - 1)
-    found = (leading + (1 << finer)) << classes >> finer
-    for bits in range(finer + 1, int(classes.max(initial=0)) + 1):
-        which, rest = np.flatnonzero(classes == bits), bits - finer
-        found[which] |= coder.raw(len(which), rest, None if whole is None else whole[which] & ((1 << rest) - 1))
-    return found - 1
+    bits = int(coder.modelled(1, prior, None if whole is None else np.array([whole.bit_length() - 1]))[0])
+    rest = coder.raw(1, bits, None if whole is None else np.array([whole - (1 << bits)]))
+    return (1 << bits) + int(rest[0]) - 1
 
 
 def _flat(alphabet: int) -> Counts:
     return np.full(max(alphabet, 2), 1 / 4)
 
 
-def _gap_prior(entries: int, count: int) -> Counts:
-    """What is expected of the classes of gaps: they spread geometrically around their mean."""
-    prior, mean = np.full(CLASSES, 1 / 64), (entries // max(count, 1)).bit_length() - 1
-    for at, weight in enumerate(_GAP_PRIOR, start=mean - len(_GAP_PRIOR) + 2):
-        if 0 <= at < CLASSES:
-            prior[at] += weight / 4
-    return prior
+_MOSTLY_ZERO = np.concatenate([[16.0], _flat(CLASSES - 1)])
+
+
+@lru_cache(maxsize=256)
+def _geometric(count: int, size: int, low: int) -> Counts:
+    """How gaps between `count` of `size` places at random are spread, without their `low` lowest bits. Products alone,
+    one after the other: the same bits everywhere.
+    """
+    stay = (size - count) / size
+    for _ in range(low):
+        stay *= stay
+    counts = np.multiply.accumulate(np.full(STEP + 1, stay)) / stay if stay else np.zeros(STEP + 1)
+    counts[STEP] = counts[STEP] / max(1 - stay, 2.0**-50)
+    return _FIXED * np.maximum(counts, 2.0**-24)

@@ -26,6 +26,7 @@ _INVERSES = (1 / SCALES).astype(np.float32)  # exact: powers of two
 Elements = np.ndarray[Any, np.dtype[np.int8]]
 Exponents = np.ndarray[Any, np.dtype[np.int8]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
+Largest = np.ndarray[Any, np.dtype[np.int16]]
 
 
 def element_max(bits: int) -> int:
@@ -47,14 +48,62 @@ class Quantised:
     exponents: Exponents
     block: int
 
+    @property
+    def width(self) -> int:
+        return int(self.elements.shape[1])
+
+    @property
+    def entries(self) -> int:
+        """How many differ from zero."""
+        return int(np.count_nonzero(self.elements))
+
     def rows(self, chosen: Any) -> "Quantised":
         return Quantised(self.elements[chosen], self.exponents[chosen], self.block)
 
     def values(self) -> Matrix:
         """The values as float32 `[rows, width]`, exactly."""
-        scales = np.repeat(self.exponents, self.block, axis=1)[:, : self.elements.shape[1]]
+        scales = np.repeat(self.exponents, self.block, axis=1)[:, : self.width]
         values: Matrix = np.ldexp(self.elements.astype(np.float32), scales)
         return values
+
+    def squared_norms(self) -> list[int]:
+        """The squared Euclidean norm of every row, exactly, in units of 2**(2 * EXPONENT_MIN); a Python integer a row.
+
+        A block contributes `sum(element**2) << 2 * (exponent - EXPONENT_MIN)`.
+        """
+        limbs = np.zeros((len(self.elements), 4), np.int64)
+        kernels.norm_limbs(self.elements, self.exponents, self.block, EXPONENT_MIN, limbs)
+        return as_integers(limbs)
+
+    def largest(self) -> Largest:
+        """The largest magnitude of each block, int16 `[rows, blocks]`."""
+        largest = np.zeros((len(self.elements), blocks(self.width, self.block)), np.int16)
+        kernels.largest_elements(self.elements, self.block, largest)
+        return largest
+
+    def is_canonical(self, rules: CompressionRules) -> bool:
+        """In range, and every block uses the smallest exponent that its largest element allows."""
+        return scales_are_canonical(self.largest(), self.exponents, rules)
+
+    def take_from(self, matrix: Matrix, channels: Integers) -> None:
+        """`matrix[channels] -= values`, exactly."""
+        kernels.subtract_rows(matrix, channels, self.elements, self.exponents, self.block, EXPONENT_MIN, SCALES)
+
+
+def as_integers(limbs: Integers) -> list[int]:
+    """Whole numbers from four limbs each of 32 bits, the lowest first, which may have grown beyond."""
+    return [a + (b << 32) + (c << 64) + (d << 96) for a, b, c, d in limbs.tolist()]
+
+
+def scales_are_canonical(largest: Largest, exponents: Exponents, rules: CompressionRules) -> bool:
+    """Whether these are the smallest exponents for blocks with these largest elements."""
+    top = element_max(rules.bits)
+    if not exponents.size:
+        return True
+    if exponents.min() < EXPONENT_MIN or exponents.max() > EXPONENT_MAX:
+        return False
+    tight = (largest > top // 2) | (exponents == EXPONENT_MIN)
+    return bool((largest <= top).all() and tight.all())
 
 
 def magnitude_cut(matrices: Sequence[Matrix], entries: int, mapped: Any = map) -> int:
@@ -96,7 +145,7 @@ def quantise(matrix: Matrix, rules: CompressionRules, cut: int = 1) -> Quantised
         if count:
             # the bits of a float32 are 2**23 * (127 + log2), nearly
             exponent = min(max(round(Fraction(int(total), int(count) << 23)) - 127, EXPONENT_MIN), EXPONENT_MAX)
-            exponents[largest_elements(elements, rules.block) > 0] = exponent
+            exponents[Quantised(elements, exponents, rules.block).largest() > 0] = exponent
     else:
         kernels.quantise_rows(
             matrix,
@@ -110,36 +159,6 @@ def quantise(matrix: Matrix, rules: CompressionRules, cut: int = 1) -> Quantised
             exponents,
         )
     return Quantised(elements, exponents, rules.block)
-
-
-def is_canonical(quantised: Quantised, rules: CompressionRules) -> bool:
-    """In range, and every block uses the smallest exponent that its largest element allows."""
-    exponents, top = quantised.exponents, element_max(rules.bits)
-    if not quantised.elements.size:
-        return True
-    if exponents.min() < EXPONENT_MIN or exponents.max() > EXPONENT_MAX:
-        return False
-    largest = largest_elements(quantised.elements, quantised.block)
-    tight = (largest > top // 2) | (exponents == EXPONENT_MIN)
-    return bool((largest <= top).all() and tight.all())
-
-
-def largest_elements(elements: Elements, block: int) -> np.ndarray[Any, np.dtype[np.int16]]:
-    """The largest magnitude among each block of a row, `[rows, blocks]`."""
-    largest = np.zeros((len(elements), blocks(elements.shape[1], block)), np.int16)
-    kernels.largest_elements(elements, block, largest)
-    return largest
-
-
-def squared_norms(quantised: Quantised) -> list[int]:
-    """The squared Euclidean norm of every row, exactly, in units of 2**(2 * EXPONENT_MIN); a Python integer a row.
-
-    A block contributes `sum(element**2) << 2 * (exponent - EXPONENT_MIN)`: three limbs of 32 bits each are summed in
-    int64 and put together at the end.
-    """
-    limbs = np.zeros((len(quantised.elements), 4), np.int64)
-    kernels.norm_limbs(quantised.elements, quantised.exponents, quantised.block, EXPONENT_MIN, limbs)
-    return [a + (b << 32) + (c << 64) + (d << 96) for a, b, c, d in limbs.tolist()]
 
 
 def _bits(matrix: Matrix) -> np.ndarray[Any, np.dtype[np.int32]]:

@@ -7,6 +7,11 @@ A safetensors file (see `tensorfile`) of tensors over the channels of the whole 
     elements   int8  [entries sent]         steps of 2**(2 - bits) of the scale; with 8 bits MXINT8
     norms      uint8 [channels]             norm codes, only for a common selection: the next round's set needs them
 
+Where the rules let only a share of the entries differ from zero, `elements` holds those alone, and there is also
+
+    counts     uint32 [channels sent]       how many there are in a channel
+    columns    uint32 [elements]            where in it, ascending
+
 These bytes are what is hashed and committed. What lies in the store is shorter: see `packing`.
 """
 
@@ -23,24 +28,17 @@ from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
 from chain.protocol.rules import CompressionRules, Rules
 from chain.protocol.seal import Metadata
-from fl_node import kernels, tensorfile
+from fl_node import tensorfile
 from fl_node.channels import ChannelTable, Codes, channel_norms, norm_code
 from fl_node.gradient import Layer, Layout, Matrix
-from fl_node.quantise import (
-    EXPONENT_MIN,
-    SCALES,
-    Quantised,
-    blocks,
-    is_canonical,
-    magnitude_cut,
-    quantise,
-    squared_norms,
-)
+from fl_node.quantise import Exponents, Quantised, blocks, magnitude_cut, quantise
 from fl_node.selection import chosen, threshold
+from fl_node.sparse import Sparse
 from fl_node.tensorfile import Tensors
 
 FORMAT = "roundledger-update/2"
 _TENSORS = {"sent": np.uint8, "exponents": np.uint8, "elements": np.int8}
+_SPARSE = {"counts": np.uint32, "columns": np.uint32}
 _E8M0 = 127
 
 
@@ -49,7 +47,7 @@ class LayerUpdate:
     """What was sent of one layer: `channels` are rows of the layer, ascending; `values` has one row for each."""
 
     channels: np.ndarray[Any, np.dtype[np.int64]]
-    values: Quantised
+    values: Quantised | Sparse
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +97,13 @@ def make_update(
     with ThreadPoolExecutor(threads) as pool:
         cut = magnitude_cut(gradient, entry_budget(layout, rules.compression), pool.map)
         quantised = list(pool.map(lambda matrix: quantise(matrix, rules.compression, cut), gradient))
-        norms = tuple(chain.from_iterable(pool.map(squared_norms, quantised)))
+        norms = tuple(chain.from_iterable(pool.map(Quantised.squared_norms, quantised)))
     sent = chosen(norms, layout, rules.selection, round_number, common)
     parts = []
     for layer, matrix in zip(layout.layers, quantised, strict=True):
         rows = rows_of(layer, np.asarray(sent, np.int64))
-        parts.append(LayerUpdate(rows, matrix.rows(rows)))
+        values = matrix.rows(rows)
+        parts.append(LayerUpdate(rows, Sparse.of(values) if rules.compression.sparse else values))
     codes = None
     if rules.selection.selection == "common":
         codes = np.array([norm_code(squared) for squared in norms], np.uint8)
@@ -143,10 +142,7 @@ def take_sent(gradient: Sequence[Matrix], update: Update) -> None:
     The difference is exact in float32.
     """
     for matrix, part in zip(gradient, update.layers, strict=True):
-        values = part.values
-        kernels.subtract_rows(
-            matrix, part.channels, values.elements, values.exponents, values.block, EXPONENT_MIN, SCALES
-        )
+        part.values.take_from(matrix, part.channels)
 
 
 def encode(update: Update, rules: CompressionRules, layout: Layout) -> bytes:
@@ -159,6 +155,8 @@ def encode(update: Update, rules: CompressionRules, layout: Layout) -> bytes:
         "exponents": (exponents.astype(np.int16) + _bias(rules)).astype(np.uint8),
         "elements": np.concatenate([part.values.elements.ravel() for part in update.layers]),
     }
+    for name in _SPARSE if rules.sparse else ():
+        tensors[name] = np.concatenate([getattr(part.values, name) for part in update.layers])
     if update.norms is not None:
         tensors["norms"] = update.norms
     about = {
@@ -178,7 +176,7 @@ def decode(data: bytes, layout: Layout, rules: Rules, subject: str) -> Update:
     participant, number, base = _about(about, subject)
     found = {name: tensor.dtype.type for name, tensor in tensors.items()}
     common = rules.selection.selection == "common"
-    expected = _TENSORS | ({"norms": np.uint8} if common else {})
+    expected = _TENSORS | (_SPARSE if rules.compression.sparse else {}) | ({"norms": np.uint8} if common else {})
     _require(found == expected, subject, f"tensors {sorted(expected)}", sorted(found))
     sent = _sent(tensors["sent"], layout.channels, subject)
     norms = tensors.get("norms")
@@ -219,30 +217,45 @@ def _layers(
     sent: np.ndarray[Any, np.dtype[np.int64]],
     subject: str,
 ) -> tuple[LayerUpdate, ...]:
-    """Cuts the two flat tensors into the rows of each layer."""
+    """Cuts the flat tensors into the rows of each layer."""
     rows = [rows_of(layer, sent) for layer in layout.layers]
     scales = [(len(row), blocks(layer.width, rules.block)) for row, layer in zip(rows, layout.layers, strict=True)]
-    entries = sum(len(row) * layer.width for row, layer in zip(rows, layout.layers, strict=True))
-    elements, exponents = tensors["elements"], tensors["exponents"]
-    _require(elements.shape == (entries,), subject, f"{entries} elements", elements.shape)
-    count = sum(height * across for height, across in scales)
-    _require(exponents.shape == (count,), subject, f"{count} exponents", exponents.shape)
-    unbiased = exponents.astype(np.int16) - _bias(rules)
+    sizes = [len(row) * layer.width for row, layer in zip(rows, layout.layers, strict=True)]
+    if rules.sparse:
+        _require(tensors["counts"].shape == sent.shape, subject, f"{len(sent)} counts", tensors["counts"].shape)
+        counts = np.split(tensors["counts"], np.cumsum([len(row) for row in rows])[:-1])
+        sizes = [int(each.sum(dtype=np.int64)) for each in counts]
+        _require(tensors["columns"].shape == (sum(sizes),), subject, f"{sum(sizes)} columns", tensors["columns"].shape)
+    _require(tensors["elements"].shape == (sum(sizes),), subject, f"{sum(sizes)} elements", tensors["elements"].shape)
+    exponents, parts, entry, scale = _exponents(tensors["exponents"], scales, rules, subject), [], 0, 0
+    for index, (row, layer, shape) in enumerate(zip(rows, layout.layers, scales, strict=True)):
+        part, scales_of = (
+            slice(entry, entry + sizes[index]),
+            exponents[scale : scale + shape[0] * shape[1]].reshape(shape),
+        )
+        elements = tensors["elements"][part]
+        values: Quantised | Sparse
+        if rules.sparse:
+            values = Sparse(counts[index], tensors["columns"][part], elements, scales_of, rules.block, layer.width)
+        else:
+            values = Quantised(elements.reshape(len(row), layer.width), scales_of, rules.block)
+        canonical = values.is_canonical(rules)
+        _require(canonical, subject, f"canonical blocks in layer {layer.name}", "others: see fl_node/quantise.py")
+        parts.append(LayerUpdate(row, values))
+        entry, scale = part.stop, scale + shape[0] * shape[1]
+    return tuple(parts)
+
+
+def _exponents(
+    biased: np.ndarray[Any, Any], shapes: Sequence[tuple[int, int]], rules: CompressionRules, subject: str
+) -> Exponents:
+    """Of all layers, int8."""
+    count = sum(rows * across for rows, across in shapes)
+    _require(biased.shape == (count,), subject, f"{count} exponents", biased.shape)
+    unbiased = biased.astype(np.int16) - _bias(rules)
     within = not count or (unbiased.min() >= -128 and unbiased.max() <= 127)
     _require(within, subject, "exponents of one byte", "others")
-    parts, entry, scale = [], 0, 0
-    for row, layer, shape in zip(rows, layout.layers, scales, strict=True):
-        next_entry, next_scale = entry + len(row) * layer.width, scale + shape[0] * shape[1]
-        values = Quantised(
-            elements[entry:next_entry].reshape(len(row), layer.width),
-            unbiased[scale:next_scale].astype(np.int8).reshape(shape),
-            rules.block,
-        )
-        canonical = is_canonical(values, rules)
-        _require(canonical, subject, f"canonical blocks in layer {layer.name}", "a scale that is not the smallest")
-        parts.append(LayerUpdate(row, values))
-        entry, scale = next_entry, next_scale
-    return tuple(parts)
+    return unbiased.astype(np.int8)
 
 
 def rows_of(layer: Layer, sent: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -8,8 +8,6 @@ need a blob or the rules.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from chain.protocol import verdicts
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, TrustError, Unavailable, VerificationError
@@ -71,7 +69,7 @@ def verify_update(
 
 
 def _entries(update: Update) -> int:
-    return sum(int(np.count_nonzero(part.values.elements)) for part in update.layers)
+    return sum(part.values.entries for part in update.layers)
 
 
 def _verify_norms(update: Update, table: ChannelTable, subject: str) -> None:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Makes a clone ready: virtual environment, pinned Python packages, pinned npm packages. Called by `make`; safe to call again.
+# With the argument `bench` also what the benchmarks' plots need.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -24,6 +25,13 @@ if ! current .venv/.ready "$wanted"; then
   .venv/bin/python -m pip install --quiet -r requirements.lock
   .venv/bin/python -m pip install --quiet --no-deps -e .
   echo "$wanted" > .venv/.ready
+fi
+
+wanted=$(stamp benchmarks/requirements.lock)
+if [ "${1:-}" = bench ] && ! current .venv/.ready-bench "$wanted"; then
+  say "Python packages for the benchmarks"
+  .venv/bin/python -m pip install --quiet -r benchmarks/requirements.lock
+  echo "$wanted" > .venv/.ready-bench
 fi
 
 # Node 20 or newer if there is one, otherwise the one that PyPI carries.

@@ -191,6 +191,11 @@ class CompressionRules(Table):
     block: Annotated[int, Strict(), Field(ge=1, le=2**31 - 1)] = 32
     entry_rate: Rate = Decimal(1)
 
+    @property
+    def sparse(self) -> bool:
+        """Whether few entries differ from zero, so that an update lists those."""
+        return self.entry_rate < 1
+
 
 class AggregationRules(Table):
     """How what arrives moves the model.

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from chain.protocol.rules import CompressionRules
-from fl_node import kernels
 from fl_node import quantise as q
 from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Quantised, element_max
 
@@ -85,21 +84,17 @@ def test_sent_and_residual_add_up_bit_for_bit_and_the_error_is_small(matrix: Mat
 
 @given(matrices(), st.sampled_from(WAYS))
 def test_values_are_whole_units(matrix: Matrix, rules: CompressionRules) -> None:
-    """And what the aggregation adds up are those units."""
-    quantised = quantise(matrix, rules)
-    rows, units = np.arange(len(matrix)), np.zeros(matrix.shape, np.int64)
-    values = quantised.values()
-    kernels.add_rows(units, rows, quantised.elements, quantised.exponents, rules.block, EXPONENT_MIN, 3)
-    for unit, value in zip(units.ravel().tolist(), values.ravel().tolist(), strict=True):
-        assert unit * Fraction(2) ** EXPONENT_MIN == 3 * Fraction(value)
-        assert abs(unit) < 3 * 2**39
+    for value in quantise(matrix, rules).values().ravel().tolist():
+        units = Fraction(value) / Fraction(2) ** EXPONENT_MIN
+        assert units.denominator == 1
+        assert abs(units) < 2**39
 
 
 @given(matrices(), st.sampled_from(WAYS))
 def test_squared_norms_are_exact(matrix: Matrix, rules: CompressionRules) -> None:
     quantised = quantise(matrix, rules)
     values = [[Fraction(value) * 2**30 for value in row] for row in quantised.values().tolist()]
-    assert q.squared_norms(quantised) == [sum(value**2 for value in row) for row in values]
+    assert quantised.squared_norms() == [sum(value**2 for value in row) for row in values]
 
 
 def test_squared_norm_of_the_largest_row() -> None:
@@ -107,7 +102,7 @@ def test_squared_norm_of_the_largest_row() -> None:
     for block in (32, 100_000, width):
         exponents = np.full((1, q.blocks(width, block)), EXPONENT_MAX, np.int8)
         largest = Quantised(np.full((1, width), -ELEMENT_MAX, np.int8), exponents, block)
-        assert q.squared_norms(largest) == [width * (ELEMENT_MAX << (EXPONENT_MAX - EXPONENT_MIN)) ** 2]
+        assert largest.squared_norms() == [width * (ELEMENT_MAX << (EXPONENT_MAX - EXPONENT_MIN)) ** 2]
 
 
 @given(matrices(), st.sampled_from(WAYS))
@@ -115,7 +110,7 @@ def test_the_result_is_canonical_and_quantising_it_again_changes_nothing(
     matrix: Matrix, rules: CompressionRules
 ) -> None:
     quantised = quantise(matrix, rules)
-    assert q.is_canonical(quantised, rules)
+    assert quantised.is_canonical(rules)
     assert (np.abs(quantised.elements.astype(int)) <= element_max(rules.bits)).all()
     again = quantise(quantised.values(), rules)
     assert again.elements.tobytes() == quantised.elements.tobytes()
@@ -129,11 +124,11 @@ def test_equal_values_have_equal_bytes(matrix: Matrix) -> None:
     doubled = quantised.elements.astype(np.int64) * 2
     smaller = Quantised(doubled.astype(np.int8), (quantised.exponents - 1).astype(np.int8), BLOCK)
     if np.abs(doubled).max(initial=0) <= ELEMENT_MAX:
-        assert not q.is_canonical(smaller, BYTE)  # the exponent leaves the range, or was not that of the block
+        assert not smaller.is_canonical(BYTE)  # the exponent leaves the range, or was not that of the block
     if not (quantised.elements % 2).any() and (quantised.exponents < EXPONENT_MAX).all():
         larger = Quantised(quantised.elements // 2, (quantised.exponents + 1).astype(np.int8), BLOCK)
         assert (larger.values() == quantised.values()).all()
-        assert not q.is_canonical(larger, BYTE)
+        assert not larger.is_canonical(BYTE)
     positive = np.where(matrix == 0, np.float32(0.0), matrix)
     negative = np.where(matrix == 0, np.float32(-0.0), matrix)
     left, right = quantise(positive), quantise(negative)
@@ -152,7 +147,7 @@ def test_equal_values_have_equal_bytes(matrix: Matrix) -> None:
 )
 def test_what_is_not_canonical(elements: list[int], exponent: int) -> None:
     made = Quantised(np.array([elements], np.int8), np.array([[exponent]], np.int8), BLOCK)
-    assert not q.is_canonical(made, BYTE)
+    assert not made.is_canonical(BYTE)
 
 
 @given(st.integers(1, 200))

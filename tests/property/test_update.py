@@ -21,6 +21,7 @@ from fl_node import coder, packing, selection, tensorfile, update
 from fl_node.channels import norm_code
 from fl_node.gradient import Layout
 from fl_node.quantise import EXPONENT_MIN, Elements, Quantised
+from fl_node.sparse import Sparse
 from fl_node.update import Update
 from fl_node.verify import verify_limits, verify_update
 
@@ -247,14 +248,17 @@ def test_damage_to_packed_bytes_gives_u1_or_other_bytes(
 @pytest.mark.parametrize(("share", "bits"), [(1.0, 8), (0.02, 2), (0.02, 8)])
 def test_large_updates_come_close_to_the_entropy_of_their_entries(share: float, bits: int) -> None:
     random = np.random.default_rng(1)
+    chosen = rules("1", {"bits": bits, "block": 1 << 20, "entry_rate": Decimal(str(share))}).compression
     top = 2 ** (bits - 1) - 1
     values = random.integers(1, top + 1, 1 << 20) * random.choice([-1, 1], 1 << 20) * (random.random(1 << 20) < share)
     elements: Elements = values.astype(np.int8)
+    dense = Quantised(elements.reshape(16, -1), np.zeros((16, 1), np.int8), 1 << 20)
     writer = coder.Writer()
-    packing._code_elements(writer, elements.size, top, elements)
+    packing._code_elements(writer, 16, 1 << 16, chosen, Sparse.of(dense) if chosen.sparse else dense)
     data = writer.data()
-    found = packing._code_elements(coder.Reader(data), elements.size, top, None)
-    assert (found == elements).all()
+    places, kept = packing._code_elements(coder.Reader(data), 16, 1 << 16, chosen, None)
+    assert (places == np.flatnonzero(elements)).all()
+    assert (kept == elements[places]).all()
     shares = np.unique(elements, return_counts=True)[1] / elements.size
     assert 8 * len(data) / elements.size < 1.03 * -(shares * np.log2(shares)).sum()
 

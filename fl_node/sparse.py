@@ -1,0 +1,120 @@
+"""Rows of values of which few differ from zero: those alone, row after row (compressed sparse rows).
+
+The same values as `quantise.Quantised`, with the same methods. What is done with such rows costs time for the entries
+that differ from zero, not for all.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chain.protocol.rules import CompressionRules
+from fl_node import kernels
+from fl_node.gradient import Matrix
+from fl_node.quantise import (
+    EXPONENT_MIN,
+    SCALES,
+    Elements,
+    Exponents,
+    Integers,
+    Largest,
+    Quantised,
+    as_integers,
+    blocks,
+    scales_are_canonical,
+)
+
+Unsigned = np.ndarray[Any, np.dtype[np.uint32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """`counts[row]` entries of every row: `columns` ascend within it, and `elements` are not zero. Exponents int8
+    `[rows, blocks]`, as in `Quantised`.
+    """
+
+    counts: Unsigned
+    columns: Unsigned
+    elements: Elements
+    exponents: Exponents
+    block: int
+    width: int
+
+    @classmethod
+    def of(cls, dense: Quantised) -> "Sparse":
+        counts = np.empty(len(dense.elements), np.uint32)
+        kernels.count_entries(dense.elements, counts)
+        size = int(counts.sum(dtype=np.int64))
+        columns, elements = np.empty(size, np.uint32), np.empty(size, np.int8)
+        kernels.list_entries(dense.elements, columns, elements)
+        return cls(counts, columns, elements, dense.exponents, dense.block, dense.width)
+
+    @property
+    def bounds(self) -> Integers:
+        """Where the entries of each row begin, and where the last ones end, int64 `[rows + 1]`."""
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.counts, dtype=np.int64)])
+
+    @property
+    def entries(self) -> int:
+        """How many differ from zero."""
+        return len(self.elements)
+
+    def rows(self, chosen: slice) -> "Sparse":
+        bounds = self.bounds
+        start, stop, _ = chosen.indices(len(self.counts))
+        entries = slice(int(bounds[start]), int(bounds[max(start, stop)]))
+        return Sparse(
+            self.counts[chosen],
+            self.columns[entries],
+            self.elements[entries],
+            self.exponents[chosen],
+            self.block,
+            self.width,
+        )
+
+    def dense(self) -> Quantised:
+        elements = np.zeros((len(self.counts), self.width), np.int8)
+        elements[np.repeat(np.arange(len(self.counts)), self.counts), self.columns] = self.elements
+        return Quantised(elements, self.exponents, self.block)
+
+    def values(self) -> Matrix:
+        """The values as float32 `[rows, width]`, exactly."""
+        return self.dense().values()
+
+    def squared_norms(self) -> list[int]:
+        limbs = np.zeros((len(self.counts), 4), np.int64)
+        kernels.norm_limbs_sparse(
+            self.bounds, self.columns, self.elements, self.exponents, self.block, EXPONENT_MIN, limbs
+        )
+        return as_integers(limbs)
+
+    def largest(self) -> Largest:
+        """The largest magnitude of each block, int16 `[rows, blocks]`.
+
+        Raises ValueError when these are no rows: columns that do not ascend or lie outside, or a zero element.
+        """
+        largest = np.zeros((len(self.counts), blocks(self.width, self.block)), np.int16)
+        if not kernels.largest_sparse(self.bounds, self.columns, self.elements, self.block, self.width, largest):
+            raise ValueError("columns that do not ascend, or a zero among the elements")
+        return largest
+
+    def is_canonical(self, rules: CompressionRules) -> bool:
+        try:
+            return scales_are_canonical(self.largest(), self.exponents, rules)
+        except ValueError:
+            return False
+
+    def take_from(self, matrix: Matrix, channels: Integers) -> None:
+        """`matrix[channels] -= values`, exactly."""
+        kernels.subtract_sparse(
+            matrix,
+            channels,
+            self.bounds,
+            self.columns,
+            self.elements,
+            self.exponents,
+            self.block,
+            EXPONENT_MIN,
+            SCALES,
+        )
