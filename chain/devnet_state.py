@@ -36,7 +36,7 @@ def save(rpc: Rpc, path: Path) -> None:
         _genesis(json.loads(content))
     except (AttributeError, KeyError, TypeError, ValueError, EOFError, OSError, zlib.error) as error:
         raise Unavailable(Code.L1, rpc.name, f"the devnet sent no usable state ({type(error).__name__})") from None
-    write_atomic(path, content, 0o600)
+    write_atomic(path, content, mode=0o600)
 
 
 def genesis_time(path: Path) -> int:

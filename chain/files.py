@@ -3,6 +3,7 @@
 import os
 import tempfile
 import tomllib
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -26,24 +27,26 @@ def load_rules(path: Path) -> Rules:
     return Rules.parse(read_toml(path), path)
 
 
-def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Writes `path` whole and durably, or not at all: temporary file beside it, fsync, rename, fsync of the folder.
+def write_atomic(path: Path, *parts: bytes | memoryview, mode: int = 0o644) -> None:
+    """Writes `path`, all parts in their order, whole and durably, or not at all: temporary file beside it, fsync,
+    rename, fsync of the folder.
 
     Raises OSError naming `path`.
     """
     try:
-        _write_atomic(path, data, mode)
+        _write_atomic(path, parts, mode)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None  # it would name the temporary file
 
 
-def _write_atomic(path: Path, data: bytes, mode: int) -> None:
+def _write_atomic(path: Path, parts: Iterable[bytes | memoryview], mode: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())

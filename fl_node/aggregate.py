@@ -47,16 +47,19 @@ def aggregate(
     rules: AggregationRules,
     before: Tensors | None = None,
     threads: int = 1,
+    into: Tensors | None = None,
 ) -> Tensors:
     """The model that follows `base`: every entry moves by the weighted mean of what was sent of it, and by a share of
     its last move, from `before` to `base`, where the rules give the server momentum. Entries nobody sent stay.
+
+    `into`: a model that nobody needs any more, to be overwritten; fresh memory costs more than the sums.
     """
     updates = sorted(updates, key=lambda update: update.participant)
     weights = participant_weights(updates, rules) or [WEIGHT_SUM]
     before = before if before is not None and rules.server_momentum else None
     momentum = Fraction(0 if before is None else rules.server_momentum).as_integer_ratio()
     server, division = (Fraction(rules.server_learning_rate).as_integer_ratio(), momentum), _division(weights, rules)
-    following = {name: np.empty_like(tensor, order="C") for name, tensor in base.items()}
+    following = into or {name: np.empty_like(tensor, order="C") for name, tensor in base.items()}
 
     def move(piece: tuple[int, int, int]) -> None:
         index, start, stop = piece

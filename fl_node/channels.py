@@ -16,6 +16,7 @@ from fl_node.quantise import EXPONENT_MIN, Quantised
 from fl_node.sparse import Sparse
 
 NORM_BYTES = 16
+LEAF = 16  # channels: hashing them one by one would take longer than hashing a whole sparse update
 
 Codes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -35,11 +36,16 @@ class ChannelTable:
 
     @property
     def root(self) -> Digest:
-        """RFC 6962 root over the sent channels in order. A leaf is u32 channel || u128 squared norm, big endian."""
-        return merkle.root(
-            channel.to_bytes(4, "big") + squared.to_bytes(NORM_BYTES, "big")
-            for channel, squared in zip(self.sent, self.squared_norms, strict=True)
-        )
+        """RFC 6962 root over the sent channels in order, LEAF of them a leaf (the last one may hold fewer). Of each
+        u32 channel || u128 squared norm, big endian.
+        """
+        size = LEAF * (4 + NORM_BYTES)
+        norms = b"".join([squared.to_bytes(NORM_BYTES, "big") for squared in self.squared_norms])
+        table = np.empty((len(self.sent), 4 + NORM_BYTES), np.uint8)
+        table[:, :4] = np.asarray(self.sent, ">u4").view(np.uint8).reshape(-1, 4)
+        table[:, 4:] = np.frombuffer(norms, np.uint8).reshape(-1, NORM_BYTES)
+        leaves = table.tobytes()
+        return merkle.root(leaves[start : start + size] for start in range(0, len(leaves), size))
 
 
 def channel_norms(layers: Iterable[Quantised | Sparse]) -> tuple[int, ...]:

@@ -17,17 +17,18 @@ LONGEST = 16  # bits that the range coder takes at a time
 _LEVEL = 1
 _LENGTH = np.dtype("<u4")
 
-Symbols = np.ndarray[Any, np.dtype[np.int64]]
+Symbols = np.ndarray[Any, np.dtype[np.uint8]]
+Numbers = np.ndarray[Any, np.dtype[Any]]  # whole ones
 Counts = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Coder(Protocol):
     """Both directions of one format: the writer takes the symbols and hands them back, the reader finds them."""
 
-    def modelled(self, count: int, prior: Counts, given: Symbols | None) -> Symbols:
+    def modelled(self, count: int, prior: Counts, given: Numbers | None) -> Symbols:
         """Symbols below `len(prior)`, which is at most 256; `prior` counts what is expected of them."""
 
-    def raw(self, count: int, bits: int, given: Symbols | None) -> Symbols:
+    def raw(self, count: int, bits: int, given: Numbers | None) -> Numbers:
         """Numbers of so many bits each."""
 
 
@@ -35,10 +36,10 @@ class Writer:
     def __init__(self) -> None:
         self._range, self._sections = stream.queue.RangeEncoder(), list[bytes]()
 
-    def modelled(self, count: int, prior: Counts, given: Symbols | None) -> Symbols:
-        symbols = _given(count, given)
+    def modelled(self, count: int, prior: Counts, given: Numbers | None) -> Symbols:
+        symbols = _given(count, given).astype(np.uint8, copy=False)
         if count >= MANY:
-            frame = zstandard.ZstdCompressor(level=_LEVEL).compress(symbols.astype(np.uint8).tobytes())
+            frame = zstandard.ZstdCompressor(level=_LEVEL).compress(symbols.data)
             self._sections += [np.array(len(frame), _LENGTH).tobytes(), frame]
             return symbols
         counts = prior.copy()
@@ -48,7 +49,7 @@ class Writer:
             counts += np.bincount(part, minlength=len(counts))
         return symbols
 
-    def raw(self, count: int, bits: int, given: Symbols | None) -> Symbols:
+    def raw(self, count: int, bits: int, given: Numbers | None) -> Numbers:
         symbols = _given(count, given)
         if count >= MANY:
             self._sections.append(_packed(symbols, bits))
@@ -73,22 +74,22 @@ class Reader:
         words = self._take(self._length() if data[:1] == WITH_SECTIONS else len(data) - 1)
         self._range = stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
 
-    def modelled(self, count: int, prior: Counts, given: Symbols | None) -> Symbols:
+    def modelled(self, count: int, prior: Counts, given: Numbers | None) -> Symbols:
         if count >= MANY:
             frame = self._take(self._length())
             if zstandard.frame_content_size(frame) != count:
                 raise ValueError(f"a section of another size than {count}")
-            symbols = np.frombuffer(zstandard.ZstdDecompressor().decompress(frame), np.uint8).astype(np.int64)
+            symbols: Symbols = np.frombuffer(zstandard.ZstdDecompressor().decompress(frame), np.uint8)
             if symbols.max() >= len(prior):
                 raise ValueError(f"a symbol above {len(prior) - 1}")
             return symbols
-        counts, found = prior.copy(), np.zeros(count, np.int64)
+        counts, found = prior.copy(), np.zeros(count, np.uint8)
         for start, stop in _steps(count):
             found[start:stop] = self._range.decode(_model(counts), stop - start)
             counts += np.bincount(found[start:stop], minlength=len(counts))
         return found
 
-    def raw(self, count: int, bits: int, given: Symbols | None) -> Symbols:
+    def raw(self, count: int, bits: int, given: Numbers | None) -> Numbers:
         if count >= MANY:
             return _unpacked(self._take(-(-count * bits // 8)), count, bits)
         found = np.zeros(count, np.int64)
@@ -110,7 +111,7 @@ class Reader:
         return self._data[self._at - size : self._at]
 
 
-def _given(count: int, given: Symbols | None) -> Symbols:
+def _given(count: int, given: Numbers | None) -> Numbers:
     assert given is not None and len(given) == count  # noqa: S101 - a writer is given what it writes
     return given
 
@@ -130,13 +131,13 @@ def _pieces(bits: int) -> list[tuple[int, int]]:
     return [(shift, min(LONGEST, bits - shift)) for shift in reversed(range(0, bits, LONGEST))]
 
 
-def _packed(symbols: Symbols, bits: int) -> bytes:
+def _packed(symbols: Numbers, bits: int) -> bytes:
     places = np.arange(bits - 1, -1, -1)
     split = symbols if bits == 1 else symbols[:, None] >> places & 1
     return bytes(np.packbits(split.astype(np.uint8)).tobytes())
 
 
-def _unpacked(data: memoryview, count: int, bits: int) -> Symbols:
+def _unpacked(data: memoryview, count: int, bits: int) -> Numbers:
     places = np.unpackbits(np.frombuffer(data, np.uint8), count=count * bits)
     found = np.zeros(count, np.int64)
     for at in range(bits):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from chain.protocol.errors import ConfigError
+from fl_node import kernels
 from fl_node.tensorfile import Tensors
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
@@ -129,17 +130,19 @@ class Layout:
 def gradient_matrices(
     layout: Layout, base: Tensors, trained: Tensors, residual: list[Matrix] | None, threads: int = 1
 ) -> list[Matrix]:
-    """`trained - base + residual`, one float32 matrix `[channels, width]` a layer."""
+    """`trained - base + residual`, one float32 matrix `[channels, width]` a layer, in the memory of the residual."""
 
     def gradient(index: int) -> Matrix:
         layer, start = layout.layers[index], 0
-        matrix = np.empty((layer.channels, layer.width), np.float32)
+        matrix = np.empty((layer.channels, layer.width), np.float32) if residual is None else residual[index]
         for name, shape in layer.tensors:
             part = matrix[:, start : start + _width(shape, layer.channels)]
-            np.subtract(trained[name].reshape(part.shape), base[name].reshape(part.shape), out=part)
+            after, before = trained[name].reshape(part.shape), base[name].reshape(part.shape)
+            if residual is None:
+                np.subtract(after, before, out=part)
+            else:
+                kernels.add_change(part, after, before)
             start += part.shape[1]
-        if residual is not None:
-            matrix += residual[index]
         return matrix
 
     with ThreadPoolExecutor(threads) as pool:

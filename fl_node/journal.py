@@ -7,18 +7,21 @@ ledger.
     checkpoint.json     the head that the history must extend
     residual.bin        what was not sent so far
     watched             the round whose outcome this node is verifying
-    pending/            the update of the running round: blob.bin, residual.bin (what it leaves unsent), seal.json
-    (written last)
+    pending/            the update of the running round: blob.bin, seal.json (written behind it), residual.bin (what
+    it leaves unsent)
 
 Every file is written whole or not at all. A pending update is written before anything of it leaves the node, so a
-node that was killed can still open its seal. It is settled when the round is over: accepted, its residual takes the
-old one's place; otherwise the old residual stays, and with it what the update would have sent.
+node that was killed can still open its seal. What it leaves unsent, as large as the model, is written while the round
+goes on: it follows from the old residual, which stays until then, and the training, which can be done again. The
+update is settled when the round is over: accepted, its residual takes the old one's place; otherwise the old residual
+stays, and with it what the update would have sent.
 """
 
 import fcntl
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,6 +60,8 @@ class Journal:
         # what this process has written or read of residual.bin and pending/residual.bin, which need not be read again
         self._residual: list[Matrix] | None = None
         self._unsent: list[Matrix] | None = None
+        self._disk = ThreadPoolExecutor(1, "journal")
+        self._writing: Future[None] | None = None  # of pending/residual.bin
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -96,10 +101,11 @@ class Journal:
     # ------------------------------------------------------------ residual
 
     def residual(self, layout: Layout) -> list[Matrix] | None:
-        """What was not sent so far, `[channels, width]` a layer; None before the first round."""
-        if self._residual is None:
-            self._residual = self._read_residual(layout)
-        return self._residual
+        """What was not sent so far, `[channels, width]` a layer; None before the first round. It is the caller's to
+        overwrite: the next call reads it from the disk again, unless another one was settled.
+        """
+        residual, self._residual = self._residual, None
+        return self._read_residual(layout) if residual is None else residual
 
     def _read_residual(self, layout: Layout) -> list[Matrix] | None:
         path = self.folder / "residual.bin"
@@ -122,14 +128,26 @@ class Journal:
     # ------------------------------------------------------------- pending
 
     def prepare(self, pending: Pending, residual: list[Matrix], layout: Layout) -> None:
-        """Keeps the update of a round, and what it leaves unsent, before anything is committed."""
+        """Keeps the update of a round before anything is committed, and what it leaves unsent until it is settled."""
         self._discard()
         write_atomic(self._pending / "blob.bin", pending.blob)
-        about = {"format": FORMAT, "round": pending.round}
-        write_atomic(self._pending / "residual.bin", tensorfile.encode(layout.tensors(residual), about))
-        saved = about | {"metadata": abi.encode(pending.metadata).hex()}
+        saved = {"format": FORMAT, "round": pending.round, "metadata": abi.encode(pending.metadata).hex()}
         write_atomic(self._pending / "seal.json", json.dumps(saved).encode(), mode=0o600)
-        self._unsent = residual
+        self.keep_unsent(residual, layout)
+
+    def keep_unsent(self, residual: list[Matrix], layout: Layout) -> None:
+        """Writes what the prepared update leaves unsent, while the caller goes on."""
+
+        def write() -> None:
+            parts = tensorfile.pieces(layout.tensors(residual), {"format": FORMAT})
+            write_atomic(self._pending / "residual.bin", *parts)
+
+        self._unsent, self._writing = residual, self._disk.submit(write)
+
+    def lost_unsent(self, round_number: int) -> bool:
+        """Whether the update of this round was prepared, but the node died before it had written what it leaves."""
+        written = self._writing is not None or (self._pending / "residual.bin").exists()
+        return self.prepared_round() == round_number and not written
 
     def pending(self, round_number: int) -> Pending | None:
         """The update prepared for this round; None if there is none."""
@@ -142,7 +160,8 @@ class Journal:
         return Pending(round_number, saved[1], blob)
 
     def settle(self, round_number: int, *, accepted: bool) -> None:
-        """The round is over. Settling again changes nothing."""
+        """The round is over. Settling again changes nothing. Raises OSError when the unsent could not be written."""
+        self.flush()
         (self.folder / "watched").unlink(missing_ok=True)
         if self.prepared_round() != round_number:
             return
@@ -178,8 +197,15 @@ class Journal:
             lambda saved: (int(saved["round"]), abi.decode(Metadata, bytes.fromhex(saved["metadata"]))),
         )
 
+    def flush(self) -> None:
+        """Waits until everything is on the disk. Raises OSError when it is not."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
     def _discard(self) -> None:
         """The seal goes first, as it came last: without it the rest counts for nothing."""
+        self.flush()
         self._unsent = None
         (self._pending / "seal.json").unlink(missing_ok=True)
         shutil.rmtree(self._pending, ignore_errors=True)

@@ -22,6 +22,15 @@ inlined = njit(cache=True, nogil=True, inline="always")
 
 
 @compiled
+def add_change(residual, after, before):
+    """`residual = after - before + residual`, float32, rounded after each of the two."""
+    for row in range(residual.shape[0]):
+        line, new, old = residual[row], after[row], before[row]
+        for entry in range(line.size):
+            line[entry] = (new[entry] - old[entry]) + line[entry]
+
+
+@compiled
 def count_magnitudes(bits, shift, prefix, counts):
     """Counts the magnitudes whose bits above `shift + 16` are `prefix` by the 16 bits below those."""
     for entry in range(bits.size):

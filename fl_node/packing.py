@@ -18,14 +18,13 @@ from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
 from chain.protocol.rules import CompressionRules, Rules
 from fl_node.channels import Codes
-from fl_node.coder import FEW, WITH_SECTIONS, Coder, Counts, Reader, Symbols, Writer
+from fl_node.coder import FEW, WITH_SECTIONS, Coder, Counts, Numbers, Reader, Writer
 from fl_node.gradient import Layer, Layout
-from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Elements, Exponents, Quantised, blocks, element_max
+from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Exponents, Quantised, blocks, element_max
 from fl_node.sparse import Sparse
 from fl_node.update import LayerUpdate, Update, decode, encode, rows_of
 
 Values = Quantised | Sparse
-Entries = tuple[Symbols, Elements]
 
 CODED = {FEW, WITH_SECTIONS}  # first bytes; that of canonical bytes is a multiple of 8 (the size of a padded header)
 SPARSE = 4  # entries for every one that differs from zero: with fewer, gaps cost more than the zeros do
@@ -78,7 +77,7 @@ def _code(
     norms: Codes | None = None
     if rules.selection.selection == "common":
         given = None if update is None or update.norms is None else update.norms.astype(np.int64)
-        norms = coder.modelled(layout.channels, np.full(256, 1 / 64), given).astype(np.uint8)
+        norms = coder.modelled(layout.channels, np.full(256, 1 / 64), given)
     parts = []
     for index, layer in enumerate(layout.layers):
         rows = rows_of(layer, sent)
@@ -89,66 +88,64 @@ def _code(
 
 def _code_layer(coder: Coder, layer: Layer, rows: int, rules: Rules, known: Values | None) -> Values:
     """The values of the sent rows of one layer."""
-    compression = rules.compression
-    elements = _code_elements(coder, rows, layer.width, compression, known)
+    compression, size = rules.compression, rows * layer.width
     exponents = np.full((rows, blocks(layer.width, compression.block)), EXPONENT_MIN, np.int8)
-    values = _values(elements, exponents, compression, layer.width)
+    count = _code_number(coder, _flat(CLASSES), None if known is None else known.entries) if size else 0
+    if count > size:
+        raise ValueError(f"{count} values in {size} entries")
+    code = _code_all if count * SPARSE > size else _code_few
+    values = code(coder, count, exponents, layer.width, compression, known)
     filled = values.largest() > 0
     scales = None if known is None else known.exponents[filled].astype(np.int64) - EXPONENT_MIN
-    alphabet = EXPONENT_MAX - EXPONENT_MIN + 1
-    exponents[filled] = coder.modelled(int(filled.sum()), np.full(alphabet, 1 / 16), scales) + EXPONENT_MIN
+    found = coder.modelled(int(filled.sum()), np.full(EXPONENT_MAX - EXPONENT_MIN + 1, 1 / 16), scales)
+    exponents[filled] = found.astype(np.int8) + EXPONENT_MIN  # the values see it: these are their exponents
     return values
 
 
-def _values(found: Entries, exponents: Exponents, rules: CompressionRules, width: int) -> Values:
-    """The rows that have these entries."""
-    places, elements = found
-    starts = np.arange(len(exponents) + 1) * width
-    if rules.sparse:
-        counts = np.diff(np.searchsorted(places, starts))
-        columns = places - np.repeat(starts[:-1], counts)
-        return Sparse(counts.astype(np.uint32), columns.astype(np.uint32), elements, exponents, rules.block, width)
-    dense = np.zeros(len(exponents) * width, np.int8)
-    dense[places] = elements
-    return Quantised(dense.reshape(-1, width), exponents, rules.block)
+def _code_all(
+    coder: Coder, count: int, exponents: Exponents, width: int, rules: CompressionRules, known: Values | None
+) -> Values:
+    """Every entry as it is."""
+    top = np.uint8(element_max(rules.bits))
+    given = None if known is None else _dense(known).elements.ravel().view(np.uint8) + top
+    found = coder.modelled(len(exponents) * width, np.full(2 * int(top) + 1, 1 / 16), given)
+    dense = Quantised((found - top).view(np.int8).reshape(-1, width), exponents, rules.block)
+    return Sparse.of(dense) if rules.sparse else dense
 
 
-def _entries(values: Values) -> Entries:
-    """Where the entries lie that differ from zero, counted through all rows, and what they are."""
-    if isinstance(values, Sparse):
-        starts = np.arange(len(values.counts)) * values.width
-        return values.columns.astype(np.int64) + np.repeat(starts, values.counts), values.elements
-    flat = values.elements.ravel()
-    places = np.flatnonzero(flat)
-    return places, flat[places]
-
-
-def _code_elements(coder: Coder, rows: int, width: int, rules: CompressionRules, known: Values | None) -> Entries:
-    size, top = rows * width, element_max(rules.bits)
-    places, elements = (None, None) if known is None else _entries(known)
-    if not size:
-        return np.empty(0, np.int64), np.empty(0, np.int8)
-    count = _code_number(coder, _flat(CLASSES), None if places is None else len(places))
-    if count > size:
-        raise ValueError(f"{count} values in {size} entries")
-    if count * SPARSE > size:
-        whole = None
-        if places is not None and elements is not None:
-            whole = np.full(size, top, np.int64)
-            whole[places] += elements
-        flat = (coder.modelled(size, np.full(2 * top + 1, 1 / 16), whole) - top).astype(np.int8)
-        places = np.flatnonzero(flat)
-        return places, flat[places]
-    places = _code_places(coder, count, size, places)
-    magnitudes = np.ones(count, np.int64)
+def _code_few(
+    coder: Coder, count: int, exponents: Exponents, width: int, rules: CompressionRules, known: Values | None
+) -> Values:
+    """The entries that differ from zero: where they are, their magnitudes and signs."""
+    top, starts = element_max(rules.bits), np.arange(len(exponents) + 1) * width
+    places = elements = None
+    if known is not None:
+        sparse = _sparse(known)
+        places = sparse.columns.astype(np.int64) + np.repeat(starts[:-1], sparse.counts)
+        elements = sparse.elements.astype(np.int64)
+    places = _code_places(coder, count, int(starts[-1]), places)
+    magnitudes = np.ones(count, np.int8)
     if top > 1:
-        given = None if elements is None else np.abs(elements.astype(np.int64)) - 1
-        magnitudes = coder.modelled(count, _flat(top), given) + 1
-    signs = coder.raw(count, 1, None if elements is None else (elements < 0).astype(np.int64))
-    return places, np.where(signs == 1, -magnitudes, magnitudes).astype(np.int8)
+        magnitudes += coder.modelled(count, _flat(top), None if elements is None else np.abs(elements) - 1).view(
+            np.int8
+        )
+    negative = coder.raw(count, 1, None if elements is None else (elements < 0).astype(np.int64))
+    counts = np.diff(np.searchsorted(places, starts))
+    columns = (places - np.repeat(starts[:-1], counts)).astype(np.uint32)
+    signed = np.where(negative == 1, -magnitudes, magnitudes)
+    found = Sparse(counts.astype(np.uint32), columns, signed, exponents, rules.block, width)
+    return found if rules.sparse else found.dense()
 
 
-def _code_places(coder: Coder, count: int, size: int, known: Symbols | None) -> Symbols:
+def _dense(values: Values) -> Quantised:
+    return values.dense() if isinstance(values, Sparse) else values
+
+
+def _sparse(values: Values) -> Sparse:
+    return values if isinstance(values, Sparse) else Sparse.of(values)
+
+
+def _code_places(coder: Coder, count: int, size: int, known: Numbers | None) -> Numbers:
     """`count` of `size` places, ascending. Low bits of the gaps between them as they are, the rest as symbols."""
     if not count:
         return np.empty(0, np.int64)
@@ -162,13 +159,13 @@ def _code_places(coder: Coder, count: int, size: int, known: Symbols | None) -> 
     if high is not None:
         symbols = np.full(count + steps, STEP, np.int64)
         symbols[np.cumsum(high // STEP + 1) - 1] = high % STEP
-    symbols = coder.modelled(count + steps, _geometric(count, size, low), symbols)
-    ends = np.flatnonzero(symbols != STEP)
-    if len(ends) != count or (count and ends[-1] != len(symbols) - 1):
+    found = coder.modelled(count + steps, _geometric(count, size, low), symbols)
+    ends = np.flatnonzero(found != STEP)
+    if len(ends) != count or (count and ends[-1] != len(found) - 1):
         raise ValueError(f"{len(ends)} values instead of {count}")
-    far = np.cumsum(symbols)[ends]
+    far = np.cumsum(found, dtype=np.int64)[ends]
     rest = coder.raw(count, low, None if gaps is None else gaps & ((1 << low) - 1))
-    places: Symbols = np.cumsum((np.diff(far, prepend=0) << low) + rest + 1) - 1
+    places: Numbers = np.cumsum((np.diff(far, prepend=0) << low) + rest + 1) - 1
     if places[-1] >= size:
         raise ValueError(f"a value behind the last of {size} entries")
     return places

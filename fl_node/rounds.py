@@ -14,8 +14,9 @@ from chain.protocol.round import Phase, Round
 from chain.protocol.seal import seal
 from fl_node import update, weights
 from fl_node.aggregate import aggregate
+from fl_node.fetch import fetch_model
 from fl_node.gather import accepted_updates, gather, look, verdicts_of
-from fl_node.gradient import gradient_matrices
+from fl_node.gradient import Matrix, gradient_matrices
 from fl_node.journal import Pending
 from fl_node.model import load_tensors, to_tensors
 from fl_node.packing import pack
@@ -69,16 +70,8 @@ def commit(session: Session, round_: Round) -> None:
 
 def prepare(session: Session, round_: Round) -> Pending:
     """train locally -> gradient matrices -> channel norms -> select by upload rate -> encode -> journal"""
-    session.report("train", round_.number)
-    seed = training_seed(session.rules.digest, round_.number, session.address)
-    load_tensors(session.module, session.model)
-    trained = train(session.module, session.records, session.rules, round_.number, seed)
-    session.report("trained", round_.number, loss=trained.loss, accuracy=trained.accuracy)
-
+    gradient = train_locally(session, round_, session.model)
     layout, common = session.layout, session.common_set(round_)
-    gradient = gradient_matrices(
-        layout, session.model, to_tensors(session.module), session.journal.residual(layout), session.threads
-    )
     mine = update.make_update(
         gradient, layout, session.rules, session.address, round_.number, round_.base_model, common, session.threads
     )
@@ -90,6 +83,17 @@ def prepare(session: Session, round_: Round) -> Pending:
     update.take_sent(gradient, mine)
     session.journal.prepare(pending, gradient, layout)
     return pending
+
+
+def train_locally(session: Session, round_: Round, base: Tensors) -> list[Matrix]:
+    """The gradient matrices of this round: the change of `base` by local training, and the residual."""
+    session.report("train", round_.number)
+    seed = training_seed(session.rules.digest, round_.number, session.address)
+    load_tensors(session.module, base)
+    trained = train(session.module, session.records, session.rules, round_.number, seed)
+    session.report("trained", round_.number, loss=trained.loss, accuracy=trained.accuracy)
+    residual = session.journal.residual(session.layout)
+    return gradient_matrices(session.layout, base, to_tensors(session.module), residual, session.threads)
 
 
 def reveal(session: Session, round_: Round) -> None:
@@ -158,7 +162,9 @@ def update_model(session: Session, round_: Round, results: dict[str, Result], de
 def derive(session: Session, round_: Round, accepted: list[VerifiedUpdate]) -> Derived:
     """The model that follows from the present one and these updates."""
     before = session.model_before(round_)
-    model = aggregate(session.model, accepted, session.layout, session.rules.aggregation, before, session.threads)
+    rules, spare = session.rules.aggregation, session.spare
+    model = aggregate(session.model, accepted, session.layout, rules, before, session.threads, spare)
+    session.spare = model  # until it is the session's model
     blob = weights.encode_model(model)
     return Derived([update.participant for update in accepted], model, blob, Digest.of(blob))
 
@@ -174,7 +180,21 @@ def settle(session: Session, round_: Round) -> None:
     """The residual changes only if the round is final and this node's update was accepted."""
     attested = verdicts.decode(round_.outcome[1]) if round_.outcome else {}
     accepted = attested.get(round_.roster.get(session.address, 0)) == verdicts.ACCEPTED
+    if accepted and session.journal.lost_unsent(round_.number):
+        session.journal.keep_unsent(unsent_again(session, round_), session.layout)
     session.journal.settle(round_.number, accepted=accepted)
     session.journal.save_checkpoint(session.ledger.save())
     if round_.abort_reason is not None:
         session.report("aborted", round_.number, reason=round_.abort_reason.name)
+
+
+def unsent_again(session: Session, round_: Round) -> list[Matrix]:
+    """What the update of this round left unsent, when the node died before that was on the disk: training is done
+    again, which gives the same bits.
+    """
+    pending = session.journal.pending(round_.number)
+    assert pending is not None  # noqa: S101 - it was prepared
+    base = session.patiently(lambda: fetch_model(session.store, Digest(round_.base_model), session.rules))
+    gradient = train_locally(session, round_, base)
+    update.take_sent(gradient, update.decode(pending.blob, session.layout, session.rules, "pending update"))
+    return gradient

@@ -30,8 +30,13 @@ class Budget:
     """What may be sent of some channels: their costs (1 each, or their entries) add up to at most `room`."""
 
     channels: range
-    costs: tuple[int, ...]
+    costs: npt.NDArray[np.int64]
     room: int
+
+    def spent(self, sent: npt.NDArray[np.int64]) -> int:
+        """What these channels cost, as far as they are among its own. `sent` ascends."""
+        first, last = np.searchsorted(sent, (self.channels.start, self.channels.stop))
+        return int(self.costs[sent[first:last] - self.channels.start].sum())
 
 
 def budgets(layout: Layout, rules: SelectionRules, round_number: int) -> list[Budget]:
@@ -40,9 +45,9 @@ def budgets(layout: Layout, rules: SelectionRules, round_number: int) -> list[Bu
     in_bytes = rules.budget == "bytes"
     groups = [[layer] for layer in layout.layers] if rules.scope == "layer" else [list(layout.layers)]
     for layers in groups:
-        costs = tuple(layer.width if in_bytes else 1 for layer in layers for _ in range(layer.channels))
+        costs = np.repeat([layer.width if in_bytes else 1 for layer in layers], [layer.channels for layer in layers])
         first = layers[0].first_channel
-        found.append(Budget(range(first, first + len(costs)), costs, ceil(rate * sum(costs))))
+        found.append(Budget(range(first, first + len(costs)), costs, ceil(rate * int(costs.sum()))))
     return found
 
 
@@ -57,22 +62,27 @@ def select(norms: Sequence[int], layout: Layout, rules: SelectionRules, round_nu
         common = lcm(*(layer.width for layer in layout.layers))
         widths = [layer.width for layer in layout.layers for _ in range(layer.channels)]
         sizes = [norm * (common // width) for norm, width in zip(norms, widths, strict=True)]
-    chosen = []
+    chosen: list[int] = []
     for budget in budgets(layout, rules, round_number):
-        room, first = budget.room, budget.channels.start
-        for channel in sorted(budget.channels, key=lambda channel: (-sizes[channel], channel)):
-            cost = budget.costs[channel - first]
-            if norms[channel] and cost <= room:
+        loud = [channel for channel in budget.channels if norms[channel]]
+        ranked = sorted(loud, key=sizes.__getitem__, reverse=True)  # a stable sort: ties stay in ascending order
+        if rules.budget == "channels":
+            chosen += ranked[: budget.room]
+            continue
+        room, costs = budget.room, budget.costs.tolist()
+        for channel in ranked:
+            cost = costs[channel - budget.channels.start]
+            if cost <= room:
                 chosen.append(channel)
                 room -= cost
     return tuple(sorted(chosen))
 
 
 def over_budget(sent: Sequence[int], layout: Layout, rules: SelectionRules, round_number: int) -> str | None:
-    """Which budget these channels break, in words; None if they break none."""
+    """Which budget these channels, ascending, break, in words; None if they break none."""
+    channels = np.asarray(sent, np.int64)
     for budget in budgets(layout, rules, round_number):
-        spent = sum(budget.costs[channel - budget.channels.start] for channel in sent if channel in budget.channels)
-        if spent > budget.room:
+        if (spent := budget.spent(channels)) > budget.room:
             unit = "entries" if rules.budget == "bytes" else "channels"
             first, last = budget.channels.start, budget.channels.stop - 1
             return f"{spent} {unit} of channels {first} to {last}, at most {budget.room}"

@@ -76,6 +76,7 @@ class Session:
     model: Tensors = field(default_factory=dict)
     layout: Layout = field(default_factory=lambda: Layout(()))
     model_digest: Digest | None = None
+    spare: Tensors = field(default_factory=dict)  # memory for the next model: an earlier one, or none
 
     # ------------------------------------------------------ looking
 
@@ -94,9 +95,12 @@ class Session:
         if digest == self.model_digest:
             return
         self.set_model(self.patiently(lambda: fetch_model(self.store, digest, self.rules)), digest)
+        self.spare = {}  # what was fetched is no memory to write to
         self.report("caught up", 0, model=str(digest))
 
     def set_model(self, model: Tensors, digest: Digest) -> None:
+        own = all(tensor.flags.writeable for tensor in self.model.values())
+        self.spare = self.model if own else {}
         self.model, self.model_digest = model, digest
         self.layout = Layout.of(model, self.rules.selection.layers)
 

@@ -37,12 +37,17 @@ Shapes = dict[str, tuple[str, tuple[int, ...]]]  # name -> (dtype, shape)
 
 def encode(tensors: Mapping[str, np.ndarray[Any, Any]], metadata: Mapping[str, Any]) -> bytes:
     """The canonical bytes. Arrays are stored in C order, little endian. Raises KeyError for another kind of number."""
+    return b"".join(pieces(tensors, metadata))
+
+
+def pieces(tensors: Mapping[str, np.ndarray[Any, Any]], metadata: Mapping[str, Any]) -> list[bytes | memoryview]:
+    """The same, piece by piece: where they are written to a file, nobody needs them in one place."""
     # asarray and not ascontiguousarray, which would give a tensor without axes one
     plain = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in tensors.items()}
     shapes = _ordered({name: (_NAMES[array.dtype], array.shape) for name, array in plain.items()})
     head = _header(shapes, rfc8785.dumps(dict(metadata)).decode())
     parts = (plain[name].reshape(-1).view(np.uint8).data for name in shapes)
-    return b"".join((len(head).to_bytes(8, "little"), head, *parts))
+    return [len(head).to_bytes(8, "little"), head, *parts]
 
 
 def decode(data: bytes, subject: str, max_bytes: int) -> tuple[Tensors, dict[str, Any]]:

@@ -109,6 +109,6 @@ def test_gradient_is_the_change_plus_the_residual() -> None:
     plain = gradient_matrices(layout, base, trained, None)
     assert_same(layout.tensors(plain), {name: trained[name] - base[name] for name in base})
     rest = layout.matrices(random_tensors(MODEL, 3))
-    carried = gradient_matrices(layout, base, trained, rest)
+    carried = gradient_matrices(layout, base, trained, [matrix.copy() for matrix in rest])
     for matrix, change, residual in zip(carried, plain, rest, strict=True):
         assert matrix.dtype == np.float32 and (matrix == change + residual).all()

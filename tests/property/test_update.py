@@ -20,7 +20,7 @@ from chain.protocol.seal import Metadata
 from fl_node import coder, packing, selection, tensorfile, update
 from fl_node.channels import norm_code
 from fl_node.gradient import Layout
-from fl_node.quantise import EXPONENT_MIN, Elements, Quantised
+from fl_node.quantise import EXPONENT_MIN, Elements, Quantised, magnitude_cut, quantise
 from fl_node.sparse import Sparse
 from fl_node.update import Update
 from fl_node.verify import verify_limits, verify_update
@@ -248,17 +248,18 @@ def test_damage_to_packed_bytes_gives_u1_or_other_bytes(
 @pytest.mark.parametrize(("share", "bits"), [(1.0, 8), (0.02, 2), (0.02, 8)])
 def test_large_updates_come_close_to_the_entropy_of_their_entries(share: float, bits: int) -> None:
     random = np.random.default_rng(1)
-    chosen = rules("1", {"bits": bits, "block": 1 << 20, "entry_rate": Decimal(str(share))}).compression
+    every = rules("1", {"bits": bits, "block": 1 << 20, "entry_rate": Decimal(str(share))})
+    chosen = every.compression
     top = 2 ** (bits - 1) - 1
     values = random.integers(1, top + 1, 1 << 20) * random.choice([-1, 1], 1 << 20) * (random.random(1 << 20) < share)
     elements: Elements = values.astype(np.int8)
     dense = Quantised(elements.reshape(16, -1), np.zeros((16, 1), np.int8), 1 << 20)
     writer = coder.Writer()
-    packing._code_elements(writer, 16, 1 << 16, chosen, Sparse.of(dense) if chosen.sparse else dense)
+    layer, given = Layout.of({"a": dense.elements}).layers[0], Sparse.of(dense) if chosen.sparse else dense
+    packing._code_layer(writer, layer, 16, every, given)
     data = writer.data()
-    places, kept = packing._code_elements(coder.Reader(data), 16, 1 << 16, chosen, None)
-    assert (places == np.flatnonzero(elements)).all()
-    assert (kept == elements[places]).all()
+    found = packing._code_layer(coder.Reader(data), layer, 16, every, None)
+    assert (found.values() == dense.values()).all()
     shares = np.unique(elements, return_counts=True)[1] / elements.size
     assert 8 * len(data) / elements.size < 1.03 * -(shares * np.log2(shares)).sum()
 
@@ -571,6 +572,76 @@ def test_an_empty_channel_is_u5() -> None:
 def test_a_wrong_threshold_is_u5() -> None:
     for threshold in (0, METADATA.threshold - 1, METADATA.threshold + 1):
         assert refused(BLOB, dataclasses.replace(METADATA, threshold=threshold)) == Code.U5
+
+
+# ------------------------------------------------- sparse updates: only what differs from zero
+
+FEW = rules("1", {"bits": 4, "block": 8, "entry_rate": Decimal("0.2")})
+LISTED = make(random_gradient(5), FEW)
+
+
+def listed(**changed: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]) -> bytes:
+    """The blob of LISTED with some of its tensors changed."""
+    found = tensorfile.decode(encode(LISTED, FEW), "test", LIMIT)[0]
+    return tensorfile.encode(found | {name: change(found[name].copy()) for name, change in changed.items()}, ABOUT)
+
+
+def put(at: int, value: int) -> Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:
+    def change(tensor: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        tensor[at] = value
+        return tensor
+
+    return change
+
+
+def swapped_pair(tensor: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    tensor[[-2, -1]] = tensor[[-1, -2]]
+    return tensor
+
+
+LISTED_WRONG: dict[str, Callable[[], bytes]] = {
+    "a column beyond the row": lambda: listed(columns=put(-1, 40)),
+    "columns that descend": lambda: listed(columns=swapped_pair),
+    "a column twice": lambda: listed(columns=lambda c: put(-1, int(c[-2]))(c)),
+    "a zero among the elements": lambda: listed(elements=put(0, 0)),
+    "an element too large": lambda: listed(elements=put(0, 8)),
+    "element -128": lambda: listed(elements=put(0, -128)),
+    "scales that are not the smallest": lambda: listed(elements=np.sign),
+    "a column missing": lambda: listed(columns=lambda c: c[:-1]),
+    "an element missing": lambda: listed(elements=lambda e: e[:-1]),
+    "a count missing": lambda: listed(counts=lambda c: c[:-1]),
+    "a count too large": lambda: listed(counts=put(0, 2**32 - 1)),
+    "counts that do not add up": lambda: listed(counts=lambda c: c + np.uint32(1)),
+    "columns of another type": lambda: listed(columns=lambda c: c.astype(np.uint64)),
+    "every entry, as if it were dense": lambda: encode(make(random_gradient(5), rules("1"))),
+}
+
+
+@pytest.mark.parametrize("name", LISTED_WRONG)
+def test_handmade_sparse_blobs_are_refused_for_u2(name: str) -> None:
+    assert listed() == encode(LISTED, FEW)
+    assert sum(part.values.entries for part in LISTED.layers) > 20
+    with pytest.raises(VerificationError) as caught:
+        decode(LISTED_WRONG[name](), FEW)
+    assert caught.value.code == Code.U2
+
+
+@given(st.integers(0, 2**32), st.sampled_from([2, 3, 8]), st.sampled_from([1, 7, 1000]))
+def test_sparse_rows_are_the_dense_ones(seed: int, bits: int, block: int) -> None:
+    """Norms, scales, residual and values, entry by entry, and a slice of the rows."""
+    for matrix in random_gradient(seed):
+        chosen = rules("1", {"bits": bits, "block": block, "entry_rate": Decimal("0.3")}).compression
+        dense = quantise(matrix, chosen, magnitude_cut([matrix], matrix.size // 3))
+        sparse = Sparse.of(dense)
+        assert sparse.entries == dense.entries and sparse.squared_norms() == dense.squared_norms()
+        assert (sparse.largest() == dense.largest()).all() and sparse.is_canonical(chosen)
+        assert (sparse.values() == dense.values()).all()
+        rows = slice(1, max(1, len(matrix) - 1))
+        assert (sparse.rows(rows).values() == dense.rows(rows).values()).all()
+        left, right, channels = matrix.copy(), matrix.copy(), np.arange(len(matrix))
+        sparse.take_from(left, channels)
+        dense.take_from(right, channels)
+        assert left.tobytes() == right.tobytes()
 
 
 def refused_by(sent: Update, sender: Rules, receiver: Rules, common: tuple[int, ...] | None = None) -> Code:

@@ -19,6 +19,7 @@ from fl_node.ledger import Checkpoint
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
+UNSENT = "pending/residual.bin"
 LAYOUT = Layout.of({"a.weight": np.zeros((3, 4)), "a.bias": np.zeros(3), "t": np.zeros(())})
 
 
@@ -157,6 +158,7 @@ def test_a_crash_at_any_point_of_settling(tmp_path: Path, monkeypatch: pytest.Mo
         journal.prepare(pending(1), residual(1), LAYOUT)
         journal.settle(1, accepted=True)
         journal.prepare(pending(2), residual(2), LAYOUT)
+        journal.flush()
         crashed = interrupted(monkeypatch, step, lambda: journal.settle(2, accepted=accepted))  # noqa: B023
         again = Journal(journal.folder)
         assert value_of(again.residual(LAYOUT)) in ((1, 2) if accepted else (1,))
@@ -175,10 +177,17 @@ def test_a_crash_at_any_point_of_preparing(tmp_path: Path, monkeypatch: pytest.M
     for step in range(50):
         journal = Journal(tmp_path / str(step))
         journal.prepare(pending(1), residual(1), LAYOUT)
-        crashed = interrupted(monkeypatch, step, lambda: journal.prepare(pending(2), residual(2), LAYOUT))  # noqa: B023
+        journal.flush()
+
+        def prepare(journal: Journal = journal) -> None:
+            journal.prepare(pending(2), residual(2), LAYOUT)
+            journal.flush()
+
+        crashed = interrupted(monkeypatch, step, prepare)
         again = Journal(journal.folder)
         assert again.residual(LAYOUT) is None
         found = again.pending(2)
+        assert again.lost_unsent(2) == (found is not None and crashed and not (again.folder / UNSENT).exists())
         outcomes.add(found)
         assert found in (None, pending(2))
         assert again.pending(1) in (None, pending(1))
