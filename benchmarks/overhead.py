@@ -70,6 +70,9 @@ def ours(nodes: int, size: int, rounds: int = ROUNDS) -> Overhead:
         preset("digits"),
         model=f'factory = "mlp"\noptions = {{ hidden = {HIDDEN[size]} }}',
         training="epochs = 1\nbatch_size = 1024\nlearning_rate = 0.01",
+        upload_rate="0.5",
+        compression="bits = 2\nblock = 1048576\nentry_rate = 0.018",
+        aggregation='weighting = "root"',
     )
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:

@@ -25,7 +25,7 @@ from fl_node.verify import VerifiedUpdate
 
 WEIGHT_SUM = 1 << 16
 ROOT_BITS = 12  # binary places of the square root that a sum is divided by
-_AT_ONCE = 1 << 21  # entries of all updates worked on at a time: they stay in the cache of a core
+_AT_ONCE = 1 << 22  # entries, of model and updates, worked on at a time: they stay in the cache of a core
 
 
 def participant_weights(updates: Sequence[VerifiedUpdate], rules: AggregationRules) -> list[int]:
@@ -83,8 +83,8 @@ def aggregate(
 
     pieces = []
     for index, layer in enumerate(layout.layers):
-        sent = sum(len(update.layers[index].channels) for update in updates)
-        step = max(1, _AT_ONCE // (layer.width * max(1, sent // layer.channels)))
+        load = layer.channels * layer.width + sum(update.layers[index].values.elements.size for update in updates)
+        step = max(1, _AT_ONCE * layer.channels // load)
         pieces += [(index, start, min(start + step, layer.channels)) for start in range(0, layer.channels, step)]
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(move, pieces))

@@ -5,6 +5,7 @@ Norms are kept squared and exact: whole numbers in units of 2**-60. Ranking squa
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from math import ldexp, sqrt
 from typing import Any
 
@@ -50,7 +51,7 @@ class ChannelTable:
 
 def channel_norms(layers: Iterable[Quantised | Sparse]) -> tuple[int, ...]:
     """The squared norms of all channels of these layers, layer after layer."""
-    return tuple(squared for layer in layers for squared in layer.squared_norms())
+    return tuple(chain.from_iterable(layer.squared_norms() for layer in layers))
 
 
 def norm_code(squared: int) -> int:

@@ -139,6 +139,8 @@ def _packed(symbols: Numbers, bits: int) -> bytes:
 
 def _unpacked(data: memoryview, count: int, bits: int) -> Numbers:
     places = np.unpackbits(np.frombuffer(data, np.uint8), count=count * bits)
+    if bits == 1:
+        return places
     found = np.zeros(count, np.int64)
     for at in range(bits):
         found = found << 1 | places[at::bits]

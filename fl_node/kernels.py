@@ -330,6 +330,31 @@ def list_entries(elements, columns, kept):
 
 
 @compiled
+def list_gaps(symbols, step, low, rest, width, counts, columns):
+    """Counts and columns of entries from the gaps between them. A symbol `step` goes as far and has no entry; every
+    other one is a gap without its `low` lowest bits, which are in `rest`. False where that is no list of entries.
+    """
+    at, row, stop, place, far = 0, 0, np.int64(width), np.int64(-1), np.int64(0)
+    for symbol in symbols:
+        far += symbol
+        if symbol == step:
+            continue
+        if at == columns.size:
+            return False
+        place += 1 + (far << low | np.int64(rest[at]))
+        if place >= counts.size * width:
+            return False
+        while place >= stop:
+            row += 1
+            stop += width
+        counts[row] += 1
+        columns[at] = place - stop + width
+        at += 1
+        far = np.int64(0)
+    return at == columns.size and far == 0
+
+
+@compiled
 def largest_sparse(bounds, columns, elements, block, width, largest):
     """As `largest_elements`. False when columns do not ascend or lie outside of the row, or an element is zero."""
     for row in range(bounds.size - 1):

@@ -17,11 +17,12 @@ from zstandard import ZstdError
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
 from chain.protocol.rules import CompressionRules, Rules
+from fl_node import kernels
 from fl_node.channels import Codes
-from fl_node.coder import FEW, WITH_SECTIONS, Coder, Counts, Numbers, Reader, Writer
+from fl_node.coder import FEW, WITH_SECTIONS, Coder, Counts, Reader, Writer
 from fl_node.gradient import Layer, Layout
 from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Exponents, Quantised, blocks, element_max
-from fl_node.sparse import Sparse
+from fl_node.sparse import Sparse, Unsigned
 from fl_node.update import LayerUpdate, Update, decode, encode, rows_of
 
 Values = Quantised | Sparse
@@ -95,7 +96,7 @@ def _code_layer(coder: Coder, layer: Layer, rows: int, rules: Rules, known: Valu
         raise ValueError(f"{count} values in {size} entries")
     code = _code_all if count * SPARSE > size else _code_few
     values = code(coder, count, exponents, layer.width, compression, known)
-    filled = values.largest() > 0
+    filled = values.filled
     scales = None if known is None else known.exponents[filled].astype(np.int64) - EXPONENT_MIN
     found = coder.modelled(int(filled.sum()), np.full(EXPONENT_MAX - EXPONENT_MIN + 1, 1 / 16), scales)
     exponents[filled] = found.astype(np.int8) + EXPONENT_MIN  # the values see it: these are their exponents
@@ -117,23 +118,16 @@ def _code_few(
     coder: Coder, count: int, exponents: Exponents, width: int, rules: CompressionRules, known: Values | None
 ) -> Values:
     """The entries that differ from zero: where they are, their magnitudes and signs."""
-    top, starts = element_max(rules.bits), np.arange(len(exponents) + 1) * width
-    places = elements = None
-    if known is not None:
-        sparse = _sparse(known)
-        places = sparse.columns.astype(np.int64) + np.repeat(starts[:-1], sparse.counts)
-        elements = sparse.elements.astype(np.int64)
-    places = _code_places(coder, count, int(starts[-1]), places)
+    top, given = element_max(rules.bits), None if known is None else _sparse(known)
+    counts, columns = _code_places(coder, count, len(exponents), width, given)
+    elements = None if given is None else given.elements
     magnitudes = np.ones(count, np.int8)
     if top > 1:
         magnitudes += coder.modelled(count, _flat(top), None if elements is None else np.abs(elements) - 1).view(
             np.int8
         )
-    negative = coder.raw(count, 1, None if elements is None else (elements < 0).astype(np.int64))
-    counts = np.diff(np.searchsorted(places, starts))
-    columns = (places - np.repeat(starts[:-1], counts)).astype(np.uint32)
-    signed = np.where(negative == 1, -magnitudes, magnitudes)
-    found = Sparse(counts.astype(np.uint32), columns, signed, exponents, rules.block, width)
+    negative = coder.raw(count, 1, None if elements is None else elements < 0).astype(np.int8)
+    found = Sparse(counts, columns, magnitudes * (1 - 2 * negative), exponents, rules.block, width)
     return found if rules.sparse else found.dense()
 
 
@@ -145,30 +139,26 @@ def _sparse(values: Values) -> Sparse:
     return values if isinstance(values, Sparse) else Sparse.of(values)
 
 
-def _code_places(coder: Coder, count: int, size: int, known: Numbers | None) -> Numbers:
-    """`count` of `size` places, ascending. Low bits of the gaps between them as they are, the rest as symbols."""
-    if not count:
-        return np.empty(0, np.int64)
-    low = max(0, (size // count).bit_length() - GAP_BITS)
-    gaps = None if known is None else np.diff(known, prepend=-1) - 1
-    high = None if gaps is None else gaps >> low
+def _code_places(coder: Coder, count: int, rows: int, width: int, known: Sparse | None) -> tuple[Unsigned, Unsigned]:
+    """Counts and columns of `count` entries. Low bits of the gaps between them as they are, the rest as symbols."""
+    low = max(0, (rows * width // max(count, 1)).bit_length() - GAP_BITS)
+    high = rest = symbols = None
+    if known is not None:
+        places = known.columns.astype(np.int64) + np.repeat(np.arange(rows) * width, known.counts)
+        gaps = np.diff(places, prepend=-1) - 1
+        high, rest = gaps >> low, gaps & ((1 << low) - 1)
     steps = _code_number(coder, _MOSTLY_ZERO, None if high is None else int((high // STEP).sum()))
-    if steps * STEP << low > size:
-        raise ValueError(f"a value behind the last of {size} entries")
-    symbols = None
+    if steps * STEP << low > rows * width:
+        raise ValueError(f"a value behind the last of {rows * width} entries")
     if high is not None:
-        symbols = np.full(count + steps, STEP, np.int64)
+        symbols = np.full(count + steps, STEP, np.uint8)
         symbols[np.cumsum(high // STEP + 1) - 1] = high % STEP
-    found = coder.modelled(count + steps, _geometric(count, size, low), symbols)
-    ends = np.flatnonzero(found != STEP)
-    if len(ends) != count or (count and ends[-1] != len(found) - 1):
-        raise ValueError(f"{len(ends)} values instead of {count}")
-    far = np.cumsum(found, dtype=np.int64)[ends]
-    rest = coder.raw(count, low, None if gaps is None else gaps & ((1 << low) - 1))
-    places: Numbers = np.cumsum((np.diff(far, prepend=0) << low) + rest + 1) - 1
-    if places[-1] >= size:
-        raise ValueError(f"a value behind the last of {size} entries")
-    return places
+    found = coder.modelled(count + steps, _geometric(count, rows * width, low), symbols)
+    rest = coder.raw(count, low, rest)
+    counts, columns = np.zeros(rows, np.uint32), np.empty(count, np.uint32)
+    if not kernels.list_gaps(found, np.uint8(STEP), low, rest, width, counts, columns):
+        raise ValueError(f"gaps that make no {count} of {rows * width} entries")
+    return counts, columns
 
 
 def _code_number(coder: Coder, prior: Counts, given: int | None) -> int:
@@ -191,7 +181,7 @@ def _geometric(count: int, size: int, low: int) -> Counts:
     """How gaps between `count` of `size` places at random are spread, without their `low` lowest bits. Products alone,
     one after the other: the same bits everywhere.
     """
-    stay = (size - count) / size
+    stay = (size - count) / max(size, 1)
     for _ in range(low):
         stay *= stay
     counts = np.multiply.accumulate(np.full(STEP + 1, stay)) / stay if stay else np.zeros(STEP + 1)

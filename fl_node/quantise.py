@@ -81,6 +81,11 @@ class Quantised:
         kernels.largest_elements(self.elements, self.block, largest)
         return largest
 
+    @property
+    def filled(self) -> Any:
+        """Which blocks have entries that differ from zero, bool `[rows, blocks]`."""
+        return self.largest() > 0
+
     def is_canonical(self, rules: CompressionRules) -> bool:
         """In range, and every block uses the smallest exponent that its largest element allows."""
         return scales_are_canonical(self.largest(), self.exponents, rules)
@@ -91,8 +96,16 @@ class Quantised:
 
 
 def as_integers(limbs: Integers) -> list[int]:
-    """Whole numbers from four limbs each of 32 bits, the lowest first, which may have grown beyond."""
-    return [a + (b << 32) + (c << 64) + (d << 96) for a, b, c, d in limbs.tolist()]
+    """Whole numbers from four limbs each, 32 bits wide, the lowest first; all but the last may have grown beyond."""
+    carried = limbs.copy()
+    for at in range(3):
+        carried[:, at + 1] += carried[:, at] >> 32
+        carried[:, at] &= kernels.LIMB
+    low: list[int] = (carried[:, 0] | carried[:, 1] << 32).view(np.uint64).tolist()
+    high = carried[:, 2] | carried[:, 3] << 32
+    if not high.any():
+        return low
+    return [a | b << 64 for a, b in zip(low, high.view(np.uint64).tolist(), strict=True)]
 
 
 def scales_are_canonical(largest: Largest, exponents: Exponents, rules: CompressionRules) -> bool:
@@ -145,7 +158,7 @@ def quantise(matrix: Matrix, rules: CompressionRules, cut: int = 1) -> Quantised
         if count:
             # the bits of a float32 are 2**23 * (127 + log2), nearly
             exponent = min(max(round(Fraction(int(total), int(count) << 23)) - 127, EXPONENT_MIN), EXPONENT_MAX)
-            exponents[Quantised(elements, exponents, rules.block).largest() > 0] = exponent
+            exponents[Quantised(elements, exponents, rules.block).filled] = exponent
     else:
         kernels.quantise_rows(
             matrix,

@@ -32,7 +32,6 @@ class Derived:
 
     participants: list[str]
     model: Tensors
-    blob: bytes
     digest: Digest
 
 
@@ -102,7 +101,7 @@ def reveal(session: Session, round_: Round) -> None:
     if pending is None or session.address not in round_.commits or session.address in round_.reveals:
         return
     packed, metadata = pack(pending.blob, session.layout, session.rules), pending.metadata
-    session.store.put(packed, Digest(metadata.update_digest))
+    session.store.put(packed, digest=Digest(metadata.update_digest))
     session.send("reveal", number, lambda: session.client.reveal(number, session.address, metadata), bytes=len(packed))
 
 
@@ -137,7 +136,7 @@ def attest(session: Session, number: int, results: dict[str, Result]) -> Derived
     ):
         return None
     derived, votes = derive(session, round_, accepted_updates(results)), verdicts_of(results, round_)
-    session.store.put(derived.blob, derived.digest)
+    session.store.put(*weights.model_pieces(derived.model), digest=derived.digest)
     session.send("attest", number, lambda: session.client.attest(number, derived.digest, votes))
     return derived
 
@@ -165,8 +164,7 @@ def derive(session: Session, round_: Round, accepted: list[VerifiedUpdate]) -> D
     rules, spare = session.rules.aggregation, session.spare
     model = aggregate(session.model, accepted, session.layout, rules, before, session.threads, spare)
     session.spare = model  # until it is the session's model
-    blob = weights.encode_model(model)
-    return Derived([update.participant for update in accepted], model, blob, Digest.of(blob))
+    return Derived([update.participant for update in accepted], model, weights.model_digest(model))
 
 
 def look_again(session: Session, round_: Round, results: dict[str, Result]) -> dict[str, Result]:

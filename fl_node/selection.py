@@ -147,7 +147,8 @@ def verify_selection(
     else:
         if broken := over_budget(table.sent, layout, rules, round_number):
             raise VerificationError(Code.U5, subject, "channels within the upload rate", broken)
-        if silent := [channel for channel, norm in zip(table.sent, table.squared_norms, strict=True) if not norm]:
+        if table.sent and not table.smallest:
+            silent = [channel for channel, norm in zip(table.sent, table.squared_norms, strict=True) if not norm]
             raise VerificationError(Code.U5, subject, "channels that are not empty", f"empty ones: {silent[:8]}")
 
 

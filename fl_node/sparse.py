@@ -99,6 +99,11 @@ class Sparse:
             raise ValueError("columns that do not ascend, or a zero among the elements")
         return largest
 
+    @property
+    def filled(self) -> Any:
+        """Which blocks have entries that differ from zero, bool `[rows, blocks]`."""
+        return self.counts[:, None] > 0 if self.exponents.shape[1] == 1 else self.largest() > 0
+
     def is_canonical(self, rules: CompressionRules) -> bool:
         try:
             return scales_are_canonical(self.largest(), self.exponents, rules)

@@ -5,8 +5,8 @@ the environment. Its writes are whole or absent. What comes back is untrusted: s
 caller's own checks.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import obstore
@@ -26,19 +26,19 @@ class BlobStore:
         self.location = str(location).removeprefix("file://")
         self._store = _open(self.location, create)
 
-    def put(self, data: bytes, digest: Digest | None = None) -> Digest:
-        """Stores `data` under its digest, or under that of what it unpacks to, in the place of whatever else lies
-        there. Raises Unavailable if it cannot.
+    def put(self, *data: bytes | memoryview, digest: Digest | None = None) -> Digest:
+        """Stores `data` (one piece after the other) under its digest, or under that of what it unpacks to, in the place
+        of whatever else lies there. Raises Unavailable if it cannot.
         """
-        name = digest or Digest.of(data)
+        name = digest or Digest.of(*data)
         try:
             if not self._holds(name, data):
-                obstore.put(self._store, _path(name), data)
+                obstore.put(self._store, _path(name), b"".join(data))
         except (BaseError, OSError) as error:
             raise Unavailable(Code.U1, f"blob {name.short}", _reason(error)) from None
         return name
 
-    def _holds(self, name: Digest, data: bytes) -> bool:
+    def _holds(self, name: Digest, data: Sequence[bytes | memoryview]) -> bool:
         """Whether these very bytes lie there: whoever can write to the store could have put others under the name."""
         if self._pipe(name):
             return False
@@ -46,16 +46,17 @@ class BlobStore:
             size = obstore.head(self._store, _path(name))["size"]
         except (NotFoundError, FileNotFoundError):
             return False
-        mine = np.frombuffer(data, np.uint8)
-        return size == len(data) and all(
-            np.array_equal(self._range(name, start, min(CHUNK, size - start)), mine[start : start + CHUNK])
-            for start in range(0, size, CHUNK)
-        )
-
-    def _range(self, name: Digest, start: int, length: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        return np.frombuffer(
-            obstore.get_range(self._store, _path(name), start=start, length=length).to_bytes(), np.uint8
-        )
+        if size != sum(len(piece) for piece in data):
+            return False
+        at = 0
+        for piece in data:
+            for start in range(0, len(piece), CHUNK):
+                mine = piece[start : start + CHUNK]
+                theirs = obstore.get_range(self._store, _path(name), start=at + start, length=len(mine))
+                if not np.array_equal(np.frombuffer(theirs.to_bytes(), np.uint8), np.frombuffer(mine, np.uint8)):
+                    return False
+            at += len(piece)
+        return True
 
     def _pipe(self, name: Digest) -> Path | None:
         """The path of a named pipe, which would block for ever whoever opens it."""

@@ -14,11 +14,16 @@ FORMAT = "roundledger-model/1"
 
 
 def encode_model(tensors: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
-    return tensorfile.encode(tensors, {"format": FORMAT})
+    return b"".join(model_pieces(tensors))
+
+
+def model_pieces(tensors: Mapping[str, np.ndarray[Any, Any]]) -> list[bytes | memoryview]:
+    """The bytes of the model, piece by piece; they see the tensors, which must stay as they are."""
+    return tensorfile.pieces(tensors, {"format": FORMAT})
 
 
 def model_digest(tensors: Mapping[str, np.ndarray[Any, Any]]) -> Digest:
-    return Digest.of(encode_model(tensors))
+    return Digest.of(*model_pieces(tensors))
 
 
 def decode_model(data: bytes, expected: Digest, max_bytes: int) -> Tensors:

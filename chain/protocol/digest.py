@@ -15,8 +15,12 @@ class Digest(bytes):
         return super().__new__(cls, value)
 
     @classmethod
-    def of(cls, data: bytes | memoryview) -> Self:
-        return cls(hashlib.sha256(data).digest())
+    def of(cls, *parts: bytes | memoryview) -> Self:
+        """Of these bytes, one after the other."""
+        hashed = hashlib.sha256()
+        for part in parts:
+            hashed.update(part)
+        return cls(hashed.digest())
 
     @classmethod
     def parse(cls, text: str) -> Self:
