@@ -1,8 +1,8 @@
 """Accuracy against bytes: every candidate from the same genesis on the same data, several seeds, in one run.
 
-    python -m benchmarks.accuracy [--setting digits] [--seeds 1 2 3] [--method NAME] [--tune]
+    python -m benchmarks.accuracy [--setting digits] [--seeds 1 2 3] [--method NAME] [--tune 0.7 1 1.4]
 
-`--tune` compares server learning rates on a seed of its own instead.
+`--tune` compares these server learning rates on a seed of its own instead.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.methods import CANDIDATES, DENSE
 from benchmarks.simulation import LAST, Federation, Setting
 
-TUNING_SEED, TUNING_RATES = 0, (0.7, 1.0, 1.4)
+TUNING_SEED = 0
 BELOW = 0.01  # of dense averaging's accuracy: the accuracy to which bytes are counted
 
 DIGITS = {"channels": [8, 16], "hidden": [64]}
@@ -107,15 +107,15 @@ def table(runs: Sequence[Run], setting: str) -> Table:
     return made
 
 
-def tune(settings: Iterable[str], names: Sequence[str], console: Console) -> None:
+def tune(settings: Iterable[str], names: Sequence[str], rates: Sequence[float], console: Console) -> None:
     """Accuracy under several server learning rates, on a seed of its own."""
-    cases = [(s, name, TUNING_SEED, rate) for s, name, rate in product(settings, names or CANDIDATES, TUNING_RATES)]
+    cases = [(s, name, TUNING_SEED, rate) for s, name, rate in product(settings, names or CANDIDATES, rates)]
     runs = _all(cases, "tuning", console)
     made = Table(title="accuracy by server learning rate, seed 0")
-    for column in ("setting", "method", *map(str, TUNING_RATES)):
+    for column in ("setting", "method", *map(str, rates)):
         made.add_column(column)
-    for at in range(0, len(runs), len(TUNING_RATES)):
-        row = runs[at : at + len(TUNING_RATES)]
+    for at in range(0, len(runs), len(rates)):
+        row = runs[at : at + len(rates)]
         made.add_row(row[0].setting, row[0].candidate, *(f"{r.accuracy:.4f}" for r in row))
     console.print(made)
 
@@ -125,11 +125,11 @@ def main() -> None:
     parser.add_argument("--setting", action="append", choices=SETTINGS, help="may be repeated (default: digits)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--method", action="append", choices=CANDIDATES, help="may be repeated (default: all)")
-    parser.add_argument("--tune", action="store_true")
+    parser.add_argument("--tune", nargs="+", type=float, metavar="RATE")
     options = parser.parse_args()
     console, settings = Console(), options.setting or ["digits"]
     if options.tune:
-        tune(settings, options.method or [], console)
+        tune(settings, options.method or [], options.tune, console)
         return
     names = [DENSE, *(name for name in options.method if name != DENSE)] if options.method else []
     runs = measure(settings, options.seeds, names, console)

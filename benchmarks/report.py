@@ -143,16 +143,16 @@ def steps_lines(found: Any) -> Lines:
         for side in ("worker", "receiver"):
             part = [step for step in own if step.side == side]
             rows += [_step(step) for step in part]
-            rows.append(_step(_sum(part, side, "all but packing", packing=False)))
-            rows.append(_step(_sum(part, side, "all", packing=True)))
+            own_part = [step for step in part if "pack" not in step.name and step.name != "hash the model"]
+            rows.append(_step(_sum(own_part, side, "all but packing and the model's hash")))
+            rows.append(_step(_sum(part, side, "all")))
         lines += [f"{name}:", "", *markdown(["side", "step", "ms", "GB/s", "floor ms", "times the floor"], rows), ""]
     memory = [[what, f"{times:.2f}"] for what, times in found["memory"].items()]
     return [*lines, "Peak memory as a multiple of the model:", "", *markdown(["what", "times the model"], memory), ""]
 
 
-def _sum(steps: Sequence[Step], side: str, name: str, *, packing: bool) -> Step:
-    own = [step for step in steps if packing or "pack" not in step.name]
-    return Step(side, name, sum(s.seconds for s in own), sum(s.bytes for s in own), sum(s.floor for s in own))
+def _sum(steps: Sequence[Step], side: str, name: str) -> Step:
+    return Step(side, name, sum(s.seconds for s in steps), sum(s.bytes for s in steps), sum(s.floor for s in steps))
 
 
 def _step(step: Step) -> list[str]:

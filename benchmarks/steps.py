@@ -29,6 +29,7 @@ from fl_node import packing, update
 from fl_node.aggregate import aggregate
 from fl_node.gradient import Layout, gradient_matrices
 from fl_node.verify import VerifiedUpdate, verify_update
+from fl_node.weights import model_digest
 
 THREADS, REPEATS, UPDATES, LAYERS = 2, 5, 10, 8
 NOTHING, WHO = Digest.of(b""), "0x" + "0a" * 20
@@ -145,12 +146,13 @@ class Bench:
             lambda: update.make_update(matrices, layout, rules, WHO, 1, NOTHING, None, THREADS),
         )
         mine = kept[make]
-        sent = sum(part.values.elements.nbytes for part in mine.layers)
+        sent = len(update.encode(mine, rules.compression, layout))
         step("encode", 2 * sent, lambda: update.encode(mine, rules.compression, layout))
         blob = kept["encode"]
         step("hash", 0, lambda: Digest.of(blob), hashed=len(blob) * THREADS)  # one message is hashed on one thread
         step("channel table", sent, lambda: mine.table(layout).root)
-        step("residual", 2.25 * 4 * sent, lambda: update.take_sent(matrices, mine))
+        entries = sum(part.values.elements.size for part in mine.layers)
+        step("residual", 8 * entries + sent, lambda: update.take_sent(matrices, mine))
         step("pack", sent, lambda: packing.pack(blob, layout, rules))
         self.blob, self.packed = blob, kept["pack"]
         self.metadata = update.describe(mine, blob, layout, NOTHING, NOTHING, 1, bytes(32))
@@ -177,9 +179,16 @@ class Bench:
         floor = UPDATES * sent * (1 / machine.hashed + 1 / machine.read)
         steps.append(Step("receiver", f"verify {UPDATES}", seconds, UPDATES * sent, floor))
         verified = [VerifiedUpdate(f"{at:x}", 1, item.layers) for at, item in enumerate(kept["verified"])]
-        seconds = _median(lambda: aggregate(self.base, verified, layout, rules.aggregation, None, THREADS), repeats)
-        floor = UPDATES * sent / machine.added + 2 * self.size / machine.read
+        into = aggregate(self.base, verified, layout, rules.aggregation, None, THREADS)
+        seconds = _median(
+            lambda: aggregate(self.base, verified, layout, rules.aggregation, None, THREADS, into), repeats
+        )
+        entries = sum(part.values.elements.size for part in verified[0].layers)
+        floor = UPDATES * entries / machine.added + 2 * self.size / machine.read
         steps.append(Step("receiver", f"aggregate {UPDATES}", seconds, UPDATES * sent + 2 * self.size, floor))
+        seconds = _median(lambda: model_digest(into), repeats)
+        floor = self.size * THREADS / machine.hashed
+        steps.append(Step("receiver", "hash the model", seconds, self.size, floor))
         return steps
 
 

@@ -29,6 +29,7 @@ from fl_node.tensorfile import Tensors
 
 STAGGER = 0.5  # seconds between participants that would all close a phase at the same moment
 SOON, LONGER = 0.1, 1.5  # the first wait, in poll intervals, and by how much every next one is longer
+CROWD = 4  # participants from which on all of them wait longer at first: each look costs the others time
 CLOCKS = 2.0  # seconds before the next try to close it: the chain's clock may be behind ours
 
 T = TypeVar("T")
@@ -130,8 +131,9 @@ class Session:
 
     def wait_while(self, number: int, phase: Phase) -> Round:
         """Waits until round `number` has left `phase`; closes the phase itself when its window has passed."""
-        again, wait = 0.0, SOON * self.poll
+        again, wait = 0.0, 0.0
         while (round_ := self.round(number)).phase is phase:
+            wait = wait or SOON * self.poll * max(1.0, len(round_.roster) / CROWD)
             turn = round_.roster.get(self.address, len(round_.roster) + 1)
             if time.time() >= max(again, round_.deadline + STAGGER * (turn - 1)):
                 again = time.time() + CLOCKS

@@ -151,7 +151,7 @@ class SelectionRules(Table):
     channel's width. `scope`: one budget for the `model`, or one for each `layer`.
     """
 
-    upload_rate: Rate
+    upload_rate: Rate = Decimal("0.5")
     warm_up: tuple[Rate, ...] = ()
     channels: Literal["output", "path"] = "output"
     layers: tuple[Name, ...] = ()
@@ -184,12 +184,20 @@ class SelectionRules(Table):
 class CompressionRules(Table):
     """How the values of a channel are written: `bits` an entry with one scale for each `block` entries of a row.
 
-    `entry_rate`: of all entries of the model only this share, the largest, may differ from zero in an update.
+    `entry_rate`: of all entries of the model only this share, the largest, may differ from zero in an update. With 2
+    bits, signs, few entries and one scale a row are the default; with more, every entry and blocks of 32.
     """
 
-    bits: Literal[2, 3, 4, 8] = 8
-    block: Annotated[int, Strict(), Field(ge=1, le=2**31 - 1)] = 32
-    entry_rate: Rate = Decimal(1)
+    bits: Literal[2, 3, 4, 8] = 2
+    block: Annotated[int, Strict(), Field(ge=1, le=2**31 - 1)] = 2**20
+    entry_rate: Rate = Decimal("0.018")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, given: Any) -> Any:
+        return (
+            {"block": 32, "entry_rate": 1} | given if isinstance(given, dict) and given.get("bits", 2) != 2 else given
+        )
 
     @property
     def sparse(self) -> bool:
@@ -206,7 +214,7 @@ class AggregationRules(Table):
     share of the model's last move.
     """
 
-    weighting: Literal["all", "senders", "root"] = "all"
+    weighting: Literal["all", "senders", "root"] = "root"
     weights: Literal["records", "equal"] = "records"
     server_learning_rate: Annotated[Fixed, Field(gt=0, le=16, decimal_places=4)] = Decimal(1)
     server_momentum: Annotated[Fixed, Field(ge=0, lt=1, decimal_places=4)] = Decimal(0)
@@ -242,7 +250,7 @@ class Rules(Table):
     model: ModelRules
     data: DataRules
     training: TrainingRules
-    selection: SelectionRules
+    selection: SelectionRules = SelectionRules()
     compression: CompressionRules = CompressionRules()
     aggregation: AggregationRules = AggregationRules()
     ledger: LedgerRules = LedgerRules()

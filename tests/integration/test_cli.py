@@ -98,7 +98,6 @@ def refused_before_sending(operator: Operator, done: Done, *parts: object, code:
         ("[selection]\nupload_rate = 0.25", "[selection]\nupload_rate = 1.5", "selection.upload_rate: "),
         ("[selection]\nupload_rate = 0.25", "[selection]\nupload_rate = nan", "selection.upload_rate: "),
         ("[selection]\nupload_rate = 0.25", '[selection]\nupload_rate = "most"', "selection.upload_rate: "),
-        ("[selection]\nupload_rate = 0.25", "[selection]", "selection.upload_rate: Field required"),
         ("[training]", "[training]\nepoch = 3", "training.epoch: unknown key"),
         ('name = "breast-cancer"', 'name = "breast-cancer"\ncolour = "red"', "colour: unknown key"),
         ("rounds = 1", "rounds = 0", "training.rounds: "),

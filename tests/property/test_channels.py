@@ -112,7 +112,7 @@ def test_root_binds_every_norm_and_every_choice(norms: list[int], data: st.DataO
 def test_norms_are_those_of_numpy(seed: int, width: int, magnitude: float) -> None:
     random = np.random.default_rng(seed)
     layers = [(random.normal(size=(rows, width)) * 2.0**magnitude).astype(np.float32) for rows in (3, 1, 2)]
-    quantised = [quantise(np.clip(layer, -500, 500), CompressionRules()) for layer in layers]
+    quantised = [quantise(np.clip(layer, -500, 500), CompressionRules(bits=8)) for layer in layers]
     values = [row for layer in quantised for row in layer.values().astype(np.float64)]
     norms = [as_float(squared) for squared in channel_norms(quantised)]
     np.testing.assert_allclose(norms, [np.linalg.norm(row) for row in values], rtol=1e-12)

@@ -14,7 +14,7 @@ from fl_node import quantise as q
 from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Quantised, element_max
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
-BLOCK, BYTE = 32, CompressionRules()
+BLOCK, BYTE = 32, CompressionRules(bits=8)
 ELEMENT_MAX = 127
 WAYS = [CompressionRules(bits=bits, block=block) for bits in (2, 3, 4, 8) for block in (1, 7, 32, 1000)]
 SMALLEST = float(np.finfo(np.float32).smallest_subnormal)

@@ -49,7 +49,7 @@ def rules(rate: str = "0.5", compression: dict[str, Any] | None = None, **levers
         "data": {"classes": ["a", "b"], "features": ["x"]},
         "training": {"rounds": 3},
         "selection": {"upload_rate": Decimal(rate), **levers},
-        "compression": compression or {},
+        "compression": compression or {"bits": 8},
         "limits": {"update_bytes": LIMIT},
     }
     return Rules.parse(document, "test")

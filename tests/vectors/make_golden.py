@@ -46,6 +46,9 @@ learning_rate = 0.05
 [selection]
 upload_rate = 0.5
 
+[compression]
+bits = 8
+
 [aggregation]
 weighting = "senders"
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from chain.files import load_rules
 from chain.protocol.digest import Digest
 from chain.protocol.errors import ConfigError
-from chain.protocol.rules import Rules, SelectionRules
+from chain.protocol.rules import CompressionRules, Rules, SelectionRules
 
 FULL = """
 format = "roundledger-federation/1"
@@ -105,7 +105,6 @@ def problem(text: str) -> str:
         ("upload_rate = 0.25", "upload_rate = nan", "selection.upload_rate"),
         ("upload_rate = 0.25", "upload_rate = true", "selection.upload_rate"),
         ("upload_rate = 0.25", "uploadrate = 0.25", "selection.uploadrate: unknown key"),
-        ("upload_rate = 0.25", "", "selection.upload_rate"),
         ("rounds = 10", 'rounds = "10"', "training.rounds"),
         ("rounds = 10", "rounds = 10.0", "training.rounds"),
         ("rounds = 10", "rounds = true", "training.rounds"),
@@ -145,7 +144,7 @@ def test_what_is_wrong_is_named(old: str, new: str, field: str) -> None:
     assert f"{field}:" in found or f"; {field}" in found or found.startswith(field), found
 
 
-@pytest.mark.parametrize("table", ["model", "data", "training", "selection"])
+@pytest.mark.parametrize("table", ["model", "data", "training"])
 def test_a_missing_table_is_named(table: str) -> None:
     whole = document()
     del whole[table]
@@ -335,3 +334,20 @@ def test_path_channels_name_their_layers_and_take_no_other_levers() -> None:
 @pytest.mark.parametrize("bits", ["1", "5", "16", '"8"', "8.5"])
 def test_bits_that_there_are_not(bits: str) -> None:
     assert "compression.bits" in problem(FULL.replace("bits = 8", f"bits = {bits}"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", (2, 2**20, Decimal("0.018"))),
+        ("bits = 2", (2, 2**20, Decimal("0.018"))),
+        ("bits = 2\nentry_rate = 1", (2, 2**20, Decimal(1))),
+        ("bits = 8", (8, 32, Decimal(1))),
+        ("bits = 3\nblock = 16", (3, 16, Decimal(1))),
+        ("bits = 4\nentry_rate = 0.1", (4, 32, Decimal("0.1"))),
+    ],
+)
+def test_the_defaults_of_the_compression_follow_the_bits(text: str, expected: tuple[int, int, Decimal]) -> None:
+    found = CompressionRules.model_validate(tomllib.loads(text, parse_float=Decimal))
+    assert (found.bits, found.block, found.entry_rate) == expected
+    assert CompressionRules.model_validate_json(found.model_dump_json()) == found
