@@ -64,11 +64,26 @@ def run(setting: str, name: str, seed: int, rate: float | None = None, rounds: i
     return Run(setting, name, seed, tuple(federation.run(candidate.method(federation, rate))))
 
 
-def measure(
-    settings: Iterable[str], seeds: Sequence[int], names: Sequence[str], console: Console, rounds: int | None = None
-) -> list[Run]:
-    """These candidates (none named: all), on all cores, a process each."""
-    return _all([(*case, None, rounds) for case in product(settings, names or CANDIDATES, seeds)], "accuracy", console)
+@dataclass(frozen=True)
+class Series:
+    """What is measured in one setting: with these seeds, these candidates (none named: all), so many rounds (None: as
+    many as the setting has).
+    """
+
+    setting: str
+    seeds: tuple[int, ...]
+    candidates: tuple[str, ...] = ()
+    rounds: int | None = None
+
+
+def measure(series: Iterable[Series], console: Console) -> list[Run]:
+    """On all cores, a process each."""
+    cases = [
+        (each.setting, name, seed, None, each.rounds)
+        for each in series
+        for name, seed in product(each.candidates or CANDIDATES, each.seeds)
+    ]
+    return _all(cases, "accuracy", console)
 
 
 def _all(cases: Sequence[tuple[Any, ...]], what: str, console: Console) -> list[Run]:
@@ -131,8 +146,8 @@ def main() -> None:
     if options.tune:
         tune(settings, options.method or [], options.tune, console)
         return
-    names = [DENSE, *(name for name in options.method if name != DENSE)] if options.method else []
-    runs = measure(settings, options.seeds, names, console)
+    names = (DENSE, *(name for name in options.method if name != DENSE)) if options.method else ()
+    runs = measure([Series(setting, tuple(options.seeds), names) for setting in settings], console)
     for setting in settings:
         console.print(table(runs, setting))
 

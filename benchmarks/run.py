@@ -19,6 +19,8 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks import accuracy, growth, overhead, report, steps
+from benchmarks.accuracy import Series
+from benchmarks.methods import DENSE, HEADLINE, WINNER
 
 HERE = Path(__file__).parent
 
@@ -27,10 +29,7 @@ HERE = Path(__file__).parent
 class Plan:
     """How much is measured."""
 
-    settings: tuple[str, ...]
-    seeds: tuple[int, ...]
-    rounds: int | None  # of a setting; None: its own
-    candidates: tuple[str, ...]  # none: all
+    accuracy: tuple[Series, ...]
     nodes: tuple[int, ...]
     sizes: tuple[int, ...]
     peers: bool
@@ -39,10 +38,7 @@ class Plan:
 
 
 FULL = Plan(
-    settings=("digits", "fashion-short"),
-    seeds=(1, 2, 3),
-    rounds=None,
-    candidates=(),
+    accuracy=(Series("fashion-short", (1, 2, 3)), Series("digits", tuple(range(1, 9)), HEADLINE)),
     nodes=(2, 4, 8, 16),
     sizes=tuple(overhead.HIDDEN),
     peers=True,
@@ -50,10 +46,7 @@ FULL = Plan(
     histories=(5, 10, 20, 40),
 )
 QUICK = Plan(
-    settings=("digits",),
-    seeds=(1, 2, 3),
-    rounds=40,
-    candidates=("dense FedAvg", "top-k 1%, root", "STC 2%, root", "channels 50%, signs of 2%, root"),
+    accuracy=(Series("digits", (1, 2, 3), (DENSE, "top-k 1%, root", "STC 1.8%, root", WINNER), rounds=40),),
     nodes=(2, 4),
     sizes=(10_000, 1_000_000),
     peers=False,
@@ -63,8 +56,7 @@ QUICK = Plan(
 
 
 def measure_accuracy(plan: Plan, folder: Path, console: Console) -> Any:
-    runs = accuracy.measure(plan.settings, plan.seeds, plan.candidates, console, plan.rounds)
-    return [asdict(run) for run in runs]
+    return [asdict(run) for run in accuracy.measure(plan.accuracy, console)]
 
 
 def measure_overhead(plan: Plan, folder: Path, console: Console) -> Any:
