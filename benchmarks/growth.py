@@ -8,7 +8,7 @@ import io
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from benchmarks.overhead import HIDDEN
+from benchmarks.overhead import smallest_training
 from chain.deploy import load_deployment
 from chain.devnet import Devnet
 from chain.files import load_rules
@@ -26,7 +26,6 @@ from fl_node.audit import Audit
 from fl_node.demo import set_up, write_data
 from fl_node.fleet import Fleet
 from fl_node.ledger import Ledger
-from fl_node.presets import preset
 from fl_node.store import BlobStore
 
 REPEATS = 3
@@ -52,11 +51,7 @@ def histories(counts: Sequence[int], nodes: int = 2) -> list[History]:
 
 
 def _history(rounds: int, nodes: int) -> History:
-    chosen = replace(
-        preset("digits"),
-        model=f'factory = "mlp"\noptions = {{ hidden = {HIDDEN[10_000]} }}',
-        training="epochs = 1\nbatch_size = 1024\nlearning_rate = 0.01",
-    )
+    chosen = smallest_training(10_000)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

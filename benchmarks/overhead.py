@@ -14,24 +14,25 @@ import tempfile
 import time
 import tomllib
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from chain.devnet import Devnet
+from chain.protocol.rules import AggregationRules, CompressionRules, SelectionRules
 from fl_node.demo import set_up, write_data
 from fl_node.fleet import Fleet
-from fl_node.presets import preset
+from fl_node.presets import Preset, preset
 
 PEERS = Path(__file__).parent / "peers"
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 HIDDEN = {10_000: [133], 1_000_000: [963, 963], 10_000_000: [3124, 3124]}  # of an mlp from 64 features to 10 classes
-ROUNDS, PEER_ROUNDS = 6, 4
-TIMEOUTS = {"simulation": 300, "superlink": 600, "flare": 120}  # seconds for a case
+ROUNDS = 6
 PHASES = (  # (what, from which event of a node to which)
     ("settle, open the round", "finalized", "train"),
     ("train", "train", "trained"),
@@ -64,16 +65,22 @@ def parameters(size: int) -> int:
     return sum(before * after + after for before, after in itertools.pairwise(sizes))
 
 
-def ours(nodes: int, size: int, rounds: int = ROUNDS) -> Overhead:
-    """A federation on Anvil, its nodes as processes, on a handful of records each."""
-    chosen = replace(
+def smallest_training(size: int) -> Preset:
+    """The digits with the rules that roundledger has by default, one step of training, and a model of that size."""
+    selection, compression, aggregation = SelectionRules(), CompressionRules(), AggregationRules()
+    return replace(
         preset("digits"),
         model=f'factory = "mlp"\noptions = {{ hidden = {HIDDEN[size]} }}',
         training="epochs = 1\nbatch_size = 1024\nlearning_rate = 0.01",
-        upload_rate="0.5",
-        compression="bits = 2\nblock = 1048576\nentry_rate = 0.018",
-        aggregation='weighting = "root"',
+        upload_rate=str(selection.upload_rate),
+        compression=f"bits = {compression.bits}",
+        aggregation=f'weighting = "{aggregation.weighting}"',
     )
+
+
+def ours(nodes: int, size: int, rounds: int = ROUNDS) -> Overhead:
+    """A federation on Anvil, its nodes as processes, on a handful of records each."""
+    chosen = smallest_training(size)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder, quiet = Path(name), Console(file=io.StringIO())
@@ -120,12 +127,13 @@ def _phases(times: Times, rounds: int) -> dict[str, float]:
 # ------------------------------------------------------------- peers
 
 
-def environment(name: str, folder: Path) -> Path:
+@lru_cache
+def environment(name: str) -> Path:
     """The virtual environment of a peer, made once from the extra `bench-<name>` of `pyproject.toml`: a peer must not
     disturb our own packages.
     """
     extras = tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"]
-    venv, wanted = folder / name, extras[f"bench-{name}"]
+    venv, wanted = PROJECT.parent / "runs" / "environments" / name, extras[f"bench-{name}"]
     stamp = venv / "installed.json"
     if not stamp.exists() or json.loads(stamp.read_text()) != wanted:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
@@ -134,30 +142,35 @@ def environment(name: str, folder: Path) -> Path:
     return venv
 
 
-def peers(flower: Path, flare: Path) -> list[tuple[str, Callable[[int, int], Overhead]]]:
-    """What is measured beside us: (name, measurement of so many nodes and parameters). The environments are theirs."""
+@dataclass(frozen=True)
+class Peer:
+    """Another framework: its harness in `benchmarks/peers`, the harness' options, rounds and seconds for a case."""
 
-    def case(name: str, venv: Path, timeout: int, *options: str) -> Callable[[int, int], Overhead]:
-        return lambda nodes, size: _peer(name, venv, nodes, size, timeout, *options)
+    title: str
+    harness: str
+    options: tuple[str, ...]
+    rounds: int
+    seconds: int
 
-    return [
-        ("Flower simulation", case("flower", flower, TIMEOUTS["simulation"], "--mode", "simulation")),
-        ("Flower SuperLink", case("flower", flower, TIMEOUTS["superlink"], "--mode", "superlink")),
-        ("NVIDIA FLARE simulator", case("flare", flare, TIMEOUTS["flare"])),
-    ]
+    def measure(self, nodes: int, size: int) -> Overhead:
+        """One case of the harness, which prints one JSON object; a second try where the start of it hung."""
+        venv = environment(self.harness)
+        command = [sys.executable, str(PEERS / self.harness / "measure.py"), "--venv", str(venv), *self.options]
+        command += ["--nodes", str(nodes), "--parameters", str(parameters(size))]
+        command += ["--rounds", str(self.rounds), "--timeout", str(self.seconds)]
+        found: dict[str, Any] = {}
+        for _ in range(2):
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            try:
+                found = json.loads(done.stdout.strip().splitlines()[-1])
+            except (ValueError, IndexError):
+                found = {"error": done.stderr.strip()[-300:] or "no result"}
+            if not found.get("error"):
+                break
+        seconds = tuple(found.get("seconds", ()))[1:]
+        return Overhead(self.title, nodes, parameters(size), seconds, {}, found.get("error", ""))
 
 
-def _peer(name: str, venv: Path, nodes: int, size: int, timeout: int, *options: str) -> Overhead:
-    """One case of a peer's own harness, which prints one JSON object; a second try where the start of it hung."""
-    command = [sys.executable, str(PEERS / name / "measure.py"), "--venv", str(venv), "--nodes", str(nodes), *options]
-    command += ["--parameters", str(parameters(size)), "--rounds", str(PEER_ROUNDS), "--timeout", str(timeout)]
-    for _ in range(2):
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        try:
-            found = json.loads(done.stdout.strip().splitlines()[-1])
-        except (ValueError, IndexError):
-            found = {"framework": name, "error": done.stderr.strip()[-300:] or "no result"}
-        if not found.get("error"):
-            break
-    seconds = tuple(found.get("seconds", ()))[1:]
-    return Overhead(found["framework"], nodes, parameters(size), seconds, {}, found.get("error", ""))
+SIMULATION = Peer("Flower simulation", "flower", ("--mode", "simulation"), 4, 300)
+SUPERLINK = Peer("Flower SuperLink", "flower", ("--mode", "superlink"), 3, 600)
+FLARE = Peer("NVIDIA FLARE simulator", "flare", (), 4, 120)

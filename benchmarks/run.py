@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,8 +22,12 @@ from rich.progress import track
 from benchmarks import accuracy, growth, overhead, report, steps
 from benchmarks.accuracy import Series
 from benchmarks.methods import DENSE, HEADLINE, WINNER
+from benchmarks.overhead import FLARE, SIMULATION, SUPERLINK, Peer
+from chain.protocol.errors import ConfigError
+from fl_node.presets import preset
 
 HERE = Path(__file__).parent
+Save = Callable[[Any], None]
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Plan:
     accuracy: tuple[Series, ...]
     nodes: tuple[int, ...]
     sizes: tuple[int, ...]
-    peers: bool
+    peers: tuple[Peer, ...]
     parameters: int
     histories: tuple[int, ...]
 
@@ -41,7 +46,7 @@ FULL = Plan(
     accuracy=(Series("fashion-short", (1, 2, 3)), Series("digits", tuple(range(1, 9)), HEADLINE)),
     nodes=(2, 4, 8, 16),
     sizes=tuple(overhead.HIDDEN),
-    peers=True,
+    peers=(SIMULATION, SUPERLINK, FLARE),
     parameters=100_000_000,
     histories=(5, 10, 20, 40),
 )
@@ -49,23 +54,20 @@ QUICK = Plan(
     accuracy=(Series("digits", (1, 2, 3), (DENSE, "top-k 1%, root", "STC 1.8%, root", WINNER), rounds=40),),
     nodes=(2, 4),
     sizes=(10_000, 1_000_000),
-    peers=False,
+    peers=(SIMULATION,),
     parameters=20_000_000,
     histories=(5, 20),
 )
 
 
-def measure_accuracy(plan: Plan, folder: Path, console: Console) -> Any:
+def measure_accuracy(plan: Plan, save: Save, console: Console) -> Any:
     return [asdict(run) for run in accuracy.measure(plan.accuracy, console)]
 
 
-def measure_overhead(plan: Plan, folder: Path, console: Console) -> Any:
+def measure_overhead(plan: Plan, save: Save, console: Console) -> Any:
     """Case by case all frameworks, so that they meet the machine in the same state."""
-    venvs = HERE.parent / "runs" / "environments"
     cases: list[tuple[str, Callable[[int, int], overhead.Overhead]]] = [("roundledger", overhead.ours)]
-    if plan.peers:
-        console.print("overhead: the peers' own environments")
-        cases += overhead.peers(overhead.environment("flower", venvs), overhead.environment("flare", venvs))
+    cases += [(peer.title, peer.measure) for peer in plan.peers]
     found = []
     for size in plan.sizes:
         for nodes in plan.nodes:
@@ -74,10 +76,11 @@ def measure_overhead(plan: Plan, folder: Path, console: Console) -> Any:
                 seconds = f"{result.typical:.2f} s" if result.typical is not None else result.error
                 console.print(f"overhead: {nodes} nodes, {size:,} parameters, {name}: {seconds}", highlight=False)
                 found.append(asdict(result))
+                save(found)  # it takes an hour
     return found
 
 
-def measure_steps(plan: Plan, folder: Path, console: Console) -> Any:
+def measure_steps(plan: Plan, save: Save, console: Console) -> Any:
     machine, found, memory = steps.measure(plan.parameters)
     return {
         "parameters": plan.parameters,
@@ -87,7 +90,7 @@ def measure_steps(plan: Plan, folder: Path, console: Console) -> Any:
     }
 
 
-def measure_growth(plan: Plan, folder: Path, console: Console) -> Any:
+def measure_growth(plan: Plan, save: Save, console: Console) -> Any:
     return [asdict(each) for each in track(growth.histories(plan.histories), "growth", console=console)]
 
 
@@ -111,18 +114,26 @@ def about() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="the short version, without the peers' frameworks")
+    parser.add_argument("--quick", action="store_true", help="the short version, beside Flower's simulation alone")
     parser.add_argument("--part", action="append", choices=PARTS, help="may be repeated (default: all)")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results; with --quick runs/bench-quick")
     options = parser.parse_args()
     plan, console = QUICK if options.quick else FULL, Console()
     folder = options.out or (Path("runs/bench-quick") if options.quick else HERE / "results")
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        for series in plan.accuracy:  # better known before two hours of measurements than after
+            preset(accuracy.SETTINGS[series.setting].dataset).records(2, seed=0)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
     for part in options.part or PARTS:
         started = time.monotonic()
-        found = PARTS[part](plan, folder, console)
         path = folder / f"{part}.json"
-        path.write_text(json.dumps({"about": about(), "found": found}, indent=1) + "\n")
+
+        def save(found: Any, path: Path = path) -> None:
+            path.write_text(json.dumps({"about": about(), "found": found}, indent=1) + "\n")
+
+        save(PARTS[part](plan, save, console))
         console.print(f"{part}: {time.monotonic() - started:.0f} s, {path}", highlight=False)
     for path in report.write(folder):
         console.print(path, highlight=False)

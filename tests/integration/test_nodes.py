@@ -33,6 +33,7 @@ from fl_node.session import RoundGone, Session
 from fl_node.train import train, training_seed
 from fl_node.update import Update
 
+UNSENT = "pending/residual.bin"
 LONG = {"commit_window": 120, "reveal_window": 120, "attest_window": 120}
 
 
@@ -359,6 +360,28 @@ def test_committed_and_never_revealed_is_a_no_show(federation: MAKE) -> None:
     rounds.settle(absent, absent.round(1))
     assert absent.journal.prepared_round() is None
     assert absent.journal.residual(Layout.of(absent.model)) is None
+
+
+def test_what_a_killed_node_had_not_written_of_its_residual_is_made_again(federation: MAKE) -> None:
+    """The same bits as those of a node that was not killed, from the training done again."""
+    made = federation(2, rounds=2, **LONG)
+    sessions = [made.session(1), made.session(2)]
+    begin(sessions[0], 1)
+    take_part(sessions, 1)
+    begin(sessions[1], 2)
+    take_part(sessions, 2, until=Phase.REVEAL)
+    killed = sessions[0].journal
+    killed.flush()
+    expected = (killed.folder / UNSENT).read_bytes()
+    (killed.folder / UNSENT).unlink()
+    killed._lock.close()
+    again = made.session(1)
+    again.load_model(made.history().rounds[1].base_model)
+    assert again.journal.lost_unsent(2)
+    attest_and_update([again, sessions[1]], 2)
+    assert not again.journal.lost_unsent(2)
+    assert (killed.folder / "residual.bin").read_bytes() == expected
+    assert_audit_passes(made)
 
 
 def test_round_without_quorum_aborts_and_the_next_builds_on_the_same_model(federation: MAKE) -> None:
