@@ -5,55 +5,77 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import accuracy, plots
+from benchmarks import accuracy
 from benchmarks.accuracy import Run
 from benchmarks.growth import History, exponent
 from benchmarks.overhead import Overhead
 from benchmarks.steps import Step
 
 Lines = list[str]
+Section = tuple[Lines, Lines]  # what README quotes, and the rest
+
+README, START, END = Path(__file__).parents[1] / "README.md", "<!-- measured -->", "<!-- end -->"
 
 
 def write(folder: Path) -> list[Path]:
-    """Every file that was written."""
-    sections: list[tuple[str, Callable[[Any], Lines]]] = [
-        ("accuracy", accuracy_lines),
-        ("overhead", overhead_lines),
-        ("steps", steps_lines),
-        ("growth", growth_lines),
-    ]
-    lines, written = (
-        [
-            "# Measurements",
-            "",
-            "Written by `python -m benchmarks.run`; the numbers are in the JSON files beside it.",
-            "",
-        ],
-        [],
-    )
-    overheads: list[Overhead] = []
-    for name, section in sections:
-        path = folder / f"{name}.json"
-        if not path.exists():
-            continue
-        saved = json.loads(path.read_text())
-        about, found = saved["about"], saved["found"]
-        if name == "overhead":
-            overheads = [_overhead(each) for each in found]
-            written.append(plots.overhead(overheads, folder / "overhead.svg"))
-        if name == "accuracy":
-            written += [
-                plots.accuracy(runs, folder / f"accuracy-{setting}.svg") for setting, runs in by_setting(found).items()
-            ]
-        given = (found, overheads) if name == "growth" else found
-        lines += section(given)
-        lines += [
-            f"Measured {about['date']} on {about['cores']} cores ({about['machine']}), Python {about['python']}.",
-            "",
-        ]
+    """`RESULTS.md` and the plots. Every file that was written."""
+    from benchmarks import plots  # noqa: PLC0415 - matplotlib is there for the benchmarks alone
+
+    results, quoted = sections(folder)
     path = folder / "RESULTS.md"
-    path.write_text("\n".join(lines))
-    return [path, *written]
+    head = [
+        "# Measurements",
+        "",
+        "Written by `python -m benchmarks.run`; the numbers are in the JSON files beside it.",
+        "",
+    ]
+    path.write_text("\n".join(head + results))
+    written = [path]
+    if (folder / "accuracy.json").exists():
+        for setting, runs in by_setting(_saved(folder, "accuracy")[0]).items():
+            written.append(plots.accuracy(runs, folder / f"accuracy-{setting}.svg"))
+    if (folder / "overhead.json").exists():
+        overheads = [_overhead(each) for each in _saved(folder, "overhead")[0]]
+        written.append(plots.overhead(overheads, folder / "overhead.svg"))
+    if folder.resolve() == Path(__file__).parent / "results":
+        README.write_text(with_quote(README.read_text(), quoted))
+        written.append(README)
+    return written
+
+
+def with_quote(readme: str, quoted: Lines) -> str:
+    """README with these lines between its two marks."""
+    before, _, rest = readme.partition(START)
+    _, _, after = rest.partition(END)
+    return "\n".join([before + START, "", *quoted, END]) + after
+
+
+def sections(folder: Path) -> Section:
+    """All lines of the report, and those that README quotes, from the parts that were measured."""
+    lines, quoted = Lines(), Lines()
+    makers: dict[str, Callable[[Any], Section]] = {
+        "accuracy": accuracy_lines,
+        "overhead": overhead_lines,
+        "steps": steps_lines,
+        "growth": growth_lines,
+    }
+    for name, make in makers.items():
+        if not (folder / f"{name}.json").exists():
+            continue
+        found, about = _saved(folder, name)
+        if name == "growth":
+            overheads = _saved(folder, "overhead")[0] if (folder / "overhead.json").exists() else []
+            found = found, [_overhead(each) for each in overheads]
+        brief, rest = make(found)
+        where = f"Measured {about['date']} on {about['cores']} cores ({about['machine']}), Python {about['python']}."
+        lines += [*brief, *rest, where, ""]
+        quoted += [line.replace("## ", "### ") for line in brief]
+    return lines, quoted
+
+
+def _saved(folder: Path, name: str) -> tuple[Any, dict[str, Any]]:
+    saved = json.loads((folder / f"{name}.json").read_text())
+    return saved["found"], saved["about"]
 
 
 # ------------------------------------------------------------- accuracy against bytes
@@ -67,12 +89,13 @@ def by_setting(found: Iterable[dict[str, Any]]) -> dict[str, list[Run]]:
     return runs
 
 
-def accuracy_lines(found: Any) -> Lines:
-    lines = ["## Accuracy against bytes", ""]
+def accuracy_lines(found: Any) -> Section:
+    brief, rest = ["## Accuracy against bytes", ""], Lines()
     for setting, runs in by_setting(found).items():
         title, rows = accuracy.rows(runs, setting)
-        lines += [title, "", *markdown(accuracy.COLUMNS, rows), "", f"![accuracy](accuracy-{setting}.svg)", ""]
-    return lines
+        brief += [f"{title}:", "", *markdown(accuracy.COLUMNS, rows), ""]
+        rest += [f"![accuracy](accuracy-{setting}.svg)", ""]
+    return brief, rest
 
 
 # ------------------------------------------------------------- overhead
@@ -82,7 +105,7 @@ def _overhead(each: dict[str, Any]) -> Overhead:
     return Overhead(**(each | {"seconds": tuple(each["seconds"])}))
 
 
-def overhead_lines(found: Any) -> Lines:
+def overhead_lines(found: Any) -> Section:
     results = [_overhead(each) for each in found]
     frameworks = list(dict.fromkeys(result.framework for result in results))
     table = {(r.framework, r.nodes, r.parameters): r for r in results}
@@ -103,20 +126,19 @@ def overhead_lines(found: Any) -> Lines:
     phases = [r for r in results if r.phases]
     names = list(phases[0].phases) if phases else []
     where = [[f"{r.parameters:,}", str(r.nodes), *(f"{1000 * r.phases[name]:.0f}" for name in names)] for r in phases]
-    return [
+    brief = [
         "## Round overhead",
         "",
-        "Seconds of a round but for local training, median (least to most) of the rounds after the first.",
-        "",
-        *markdown(columns, rows),
-        "",
-        "![overhead](overhead.svg)",
-        "",
-        "Where roundledger's time goes, milliseconds of a node, median over nodes and rounds:",
-        "",
-        *markdown(["parameters", "nodes", *names], where),
+        "Seconds of a round but for local training, median (least to most) after the first.",
         "",
     ]
+    rest = [
+        "![overhead](overhead.svg)",
+        "",
+        "Where roundledger's time goes, milliseconds, median over nodes and rounds:",
+        "",
+    ]
+    return [*brief, *markdown(columns, rows), ""], [*rest, *markdown(["parameters", "nodes", *names], where), ""]
 
 
 def _seconds(result: Overhead) -> str:
@@ -128,27 +150,30 @@ def _seconds(result: Overhead) -> str:
 # ------------------------------------------------------------- steps
 
 
-def steps_lines(found: Any) -> Lines:
-    machine = found["machine"]
-    lines = [
+STEPS = ("side", "step", "ms", "GB/s", "floor ms", "times the floor")
+
+
+def steps_lines(found: Any) -> Section:
+    machine, rest = found["machine"], Lines()
+    brief = [
         f"## Steps at {found['parameters']:,} parameters",
         "",
         f"This machine on two threads: {machine['read'] / 1e9:.1f} GB/s read, {machine['hashed'] / 1e9:.2f} GB/s "
-        f"SHA-256, {machine['added'] / 1e9:.2f} billion integers added a second.",
+        f"SHA-256, {machine['added'] / 1e9:.2f} billion integers added a second. The floor of a step is what it must "
+        "read, write, hash and add at these speeds.",
         "",
     ]
     for name, each in found["steps"].items():
-        own = [Step(**step) for step in each]
-        rows = []
+        rows, sums = list[list[str]](), list[list[str]]()
         for side in ("worker", "receiver"):
-            part = [step for step in own if step.side == side]
-            rows += [_step(step) for step in part]
-            own_part = [step for step in part if "pack" not in step.name and step.name != "hash the model"]
-            rows.append(_step(_sum(own_part, side, "all but packing and the model's hash")))
-            rows.append(_step(_sum(part, side, "all")))
-        lines += [f"{name}:", "", *markdown(["side", "step", "ms", "GB/s", "floor ms", "times the floor"], rows), ""]
+            part = [Step(**step) for step in each if step["side"] == side]
+            own = [step for step in part if "pack" not in step.name and step.name != "hash the model"]
+            rows += map(_step, part)
+            sums += [_step(_sum(own, side, "all but packing and the model's hash")), _step(_sum(part, side, "all"))]
+        brief += [f"{name}:", "", *markdown(STEPS, sums), ""]
+        rest += [f"{name}, step by step:", "", *markdown(STEPS, rows), ""]
     memory = [[what, f"{times:.2f}"] for what, times in found["memory"].items()]
-    return [*lines, "Peak memory as a multiple of the model:", "", *markdown(["what", "times the model"], memory), ""]
+    return brief, [*rest, "Peak memory as a multiple of the model:", "", *markdown(["what", "times"], memory), ""]
 
 
 def _sum(steps: Sequence[Step], side: str, name: str) -> Step:
@@ -170,7 +195,7 @@ def _step(step: Step) -> list[str]:
 # ------------------------------------------------------------- growth
 
 
-def growth_lines(given: Any) -> Lines:
+def growth_lines(given: Any) -> Section:
     histories = [History(**each) for each in given[0]]
     own = [r for r in given[1] if r.framework == "roundledger" and r.typical]
     rows = []
@@ -183,7 +208,7 @@ def growth_lines(given: Any) -> Lines:
     rows.append(_growth("replay of the events", "rounds", [(h.rounds, h.replay) for h in histories]))
     rows.append(_growth("whole audit", "rounds", [(h.rounds, h.audit) for h in histories]))
     columns = ["cost", "grows with", "from, to", "seconds", "exponent"]
-    return ["## How cost grows", "", *markdown(columns, rows), ""]
+    return ["## How cost grows", "", *markdown(columns, rows), ""], []
 
 
 def _growth(cost: str, what: str, line: Sequence[tuple[float, float]]) -> list[str]:

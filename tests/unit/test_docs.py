@@ -7,6 +7,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
+from benchmarks import report
 from chain.protocol.rules import Rules
 from fl_node.cli.main import app
 from fl_node.config import NodeConfig
@@ -29,6 +30,13 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 @pytest.mark.parametrize("key", keys(Rules) + keys(NodeConfig))
 def test_every_configuration_key_is_documented(key: str) -> None:
     assert f"`{key}`" in (ROOT / "docs" / "configuration.md").read_text()
+
+
+def test_the_readme_quotes_what_was_measured() -> None:
+    readme = (ROOT / "README.md").read_text()
+    _, quoted = report.sections(ROOT / "benchmarks" / "results")
+    assert len(quoted) > 20
+    assert report.with_quote(readme, quoted) == readme
 
 
 def test_the_readme_calls_commands_that_exist() -> None:
