@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from chain.protocol.rules import AggregationRules
-from fl_node import kernels
 from fl_node.gradient import Layer, Layout, Matrix
+from fl_node.kernels import sums as kernels
 from fl_node.quantise import EXPONENT_MIN, Integers, Quantised
 from fl_node.sparse import Sparse
 from fl_node.tensorfile import Tensors

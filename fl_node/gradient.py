@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from chain.protocol.errors import ConfigError
-from fl_node import kernels
+from fl_node.kernels import rows as kernels
 from fl_node.tensorfile import Tensors
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]

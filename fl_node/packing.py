@@ -17,10 +17,10 @@ from zstandard import ZstdError
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
 from chain.protocol.rules import CompressionRules, Rules
-from fl_node import kernels
 from fl_node.channels import Codes
 from fl_node.coder import FEW, WITH_SECTIONS, Coder, Counts, Reader, Writer
 from fl_node.gradient import Layer, Layout
+from fl_node.kernels import sparse as kernels
 from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Exponents, Quantised, blocks, element_max
 from fl_node.sparse import Sparse, Unsigned
 from fl_node.update import LayerUpdate, Update, decode, encode, rows_of

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from chain.protocol.rules import CompressionRules
-from fl_node import kernels
 from fl_node.gradient import Matrix
+from fl_node.kernels import rows as kernels
+from fl_node.kernels.compiled import LIMB
 
 EXPONENT_MIN = -30
 EXPONENT_MAX = 2
@@ -100,7 +101,7 @@ def as_integers(limbs: Integers) -> list[int]:
     carried = limbs.copy()
     for at in range(3):
         carried[:, at + 1] += carried[:, at] >> 32
-        carried[:, at] &= kernels.LIMB
+        carried[:, at] &= LIMB
     low: list[int] = (carried[:, 0] | carried[:, 1] << 32).view(np.uint64).tolist()
     high = carried[:, 2] | carried[:, 3] << 32
     if not high.any():

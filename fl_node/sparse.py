@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from chain.protocol.rules import CompressionRules
-from fl_node import kernels
 from fl_node.gradient import Matrix
+from fl_node.kernels import sparse as kernels
 from fl_node.quantise import (
     EXPONENT_MIN,
     SCALES,
@@ -84,9 +84,7 @@ class Sparse:
 
     def squared_norms(self) -> list[int]:
         limbs = np.zeros((len(self.counts), 4), np.int64)
-        kernels.norm_limbs_sparse(
-            self.bounds, self.columns, self.elements, self.exponents, self.block, EXPONENT_MIN, limbs
-        )
+        kernels.norm_limbs(self.bounds, self.columns, self.elements, self.exponents, self.block, EXPONENT_MIN, limbs)
         return as_integers(limbs)
 
     def largest(self) -> Largest:
@@ -95,7 +93,7 @@ class Sparse:
         Raises ValueError when these are no rows: columns that do not ascend or lie outside, or a zero element.
         """
         largest = np.zeros((len(self.counts), blocks(self.width, self.block)), np.int16)
-        if not kernels.largest_sparse(self.bounds, self.columns, self.elements, self.block, self.width, largest):
+        if not kernels.largest_elements(self.bounds, self.columns, self.elements, self.block, self.width, largest):
             raise ValueError("columns that do not ascend, or a zero among the elements")
         return largest
 
@@ -112,7 +110,7 @@ class Sparse:
 
     def take_from(self, matrix: Matrix, channels: Integers) -> None:
         """`matrix[channels] -= values`, exactly."""
-        kernels.subtract_sparse(
+        kernels.subtract_rows(
             matrix,
             channels,
             self.bounds,

@@ -1,0 +1,140 @@
+"""Dense rows of values: elements int8 `[rows, width]`, exponents int8 `[rows, blocks]`."""
+
+# numba compiles these from the types that they are called with
+# mypy: disable-error-code="no-untyped-def, misc, untyped-decorator"
+
+import numpy as np
+
+from fl_node.kernels.compiled import LIMB, MAGNITUDE, compiled, inlined
+
+ROUND = np.float32(1.5 * 2**23)  # added and taken away again, rounds a float32 below 2**22 half to even
+PIECE = 1 << 16  # entries whose sum of squares, below 2**30, may be shifted by 31 bits in int64
+
+
+@compiled
+def add_change(residual, after, before):
+    """`residual = after - before + residual`, float32, rounded after each of the two."""
+    for row in range(residual.shape[0]):
+        line, new, old = residual[row], after[row], before[row]
+        for entry in range(line.size):
+            line[entry] = (new[entry] - old[entry]) + line[entry]
+
+
+@compiled
+def count_magnitudes(bits, shift, prefix, counts):
+    """Counts the magnitudes whose bits above `shift + 16` are `prefix` by the 16 bits below those."""
+    for entry in range(bits.size):
+        magnitude = np.int64(bits[entry] & MAGNITUDE) >> shift
+        if magnitude >> 16 == prefix:
+            counts[magnitude & 0xFFFF] += 1
+
+
+@inlined
+def _largest(bits):
+    largest = np.int32(0)
+    for entry in range(bits.size):
+        largest = max(largest, bits[entry] & MAGNITUDE)
+    return largest
+
+
+@inlined
+def _round(values, inverse, top, elements):
+    for entry in range(values.size):
+        scaled = values[entry] * inverse
+        scaled = scaled if scaled < top else top
+        scaled = scaled if scaled > -top else -top
+        elements[entry] = np.int8(np.int32((scaled + ROUND) - ROUND))
+
+
+@inlined
+def _drop(bits, cut, elements):
+    for entry in range(bits.size):
+        if (bits[entry] & MAGNITUDE) < cut:
+            elements[entry] = 0
+
+
+@inlined
+def _all_zero(elements):
+    found = np.int8(0)
+    for entry in range(elements.size):
+        found |= elements[entry]
+    return found == 0
+
+
+@compiled
+def quantise_rows(values, bits, cut, digits, lowest, inverses, block, elements, exponents):
+    """Elements of `digits` bits and a sign; `inverses[i]` is 2**-(lowest + i). Magnitudes below `cut` become zero."""
+    rows, width = values.shape
+    top = np.float32((1 << digits) - 1)
+    for row in range(rows):
+        for index in range(exponents.shape[1]):
+            start = index * block
+            stop = min(start + block, width)
+            largest = _largest(bits[row, start:stop])
+            at = min(max((largest >> 23) - 126 - digits - lowest, 0), inverses.size - 1)
+            if largest < cut:
+                elements[row, start:stop] = 0
+            else:
+                _round(values[row, start:stop], inverses[at], top, elements[row, start:stop])
+                if cut > 1:
+                    _drop(bits[row, start:stop], cut, elements[row, start:stop])
+            # largest zero, or so small that all round to zero: then any scale would do, and the lowest is canonical
+            exponents[row, index] = lowest if at == 0 or _all_zero(elements[row, start:stop]) else lowest + at
+
+
+@compiled
+def sign_rows(bits, cut, elements):
+    """Elements 1, 0 or -1. Returns the number of magnitudes not below `cut`, and the sum of their bits."""
+    count, total = np.int64(0), np.int64(0)
+    for row in range(bits.shape[0]):
+        line, signs = bits[row], elements[row]
+        for entry in range(line.size):
+            kept = (line[entry] & MAGNITUDE) >= cut
+            signs[entry] = (np.int8(1) if line[entry] >= 0 else np.int8(-1)) if kept else np.int8(0)
+            count += kept
+            total += np.int64(line[entry] & MAGNITUDE) if kept else np.int64(0)
+    return count, total
+
+
+@compiled
+def largest_elements(elements, block, largest):
+    """The largest magnitude of each block, int16 `[rows, blocks]`."""
+    for row in range(elements.shape[0]):
+        for index in range(largest.shape[1]):
+            found = np.int16(0)
+            for element in elements[row, index * block : (index + 1) * block]:
+                found = max(found, np.int16(abs(np.int16(element))))
+            largest[row, index] = found
+
+
+@inlined
+def _square(elements):
+    total = np.int64(0)
+    for entry in range(elements.size):
+        total += np.int32(elements[entry]) * np.int32(elements[entry])
+    return total
+
+
+@compiled
+def norm_limbs(elements, exponents, block, lowest, limbs):
+    """The squared norm of each row into three int64 limbs of 32 bits: `sum(element**2) << 2 * (exponent - lowest)`."""
+    for row in range(elements.shape[0]):
+        for index in range(exponents.shape[1]):
+            shift = 2 * (np.int64(exponents[row, index]) - lowest)
+            limb = shift >> 5
+            stop = min((index + 1) * block, elements.shape[1])
+            for start in range(index * block, stop, PIECE):
+                shifted = _square(elements[row, start : min(start + PIECE, stop)]) << (shift & 31)
+                limbs[row, limb] += shifted & LIMB
+                limbs[row, limb + 1] += shifted >> 32
+
+
+@compiled
+def subtract_rows(gradient, at, elements, exponents, block, lowest, scales):
+    """`gradient[at[i]] -= value`, exactly; `scales[i]` is 2**(lowest + i)."""
+    for row in range(elements.shape[0]):
+        line, sent = gradient[at[row]], elements[row]
+        for index in range(exponents.shape[1]):
+            scale = scales[np.int64(exponents[row, index]) - lowest]
+            for entry in range(index * block, min((index + 1) * block, sent.size)):
+                line[entry] -= np.float32(sent[entry]) * scale

@@ -1,0 +1,94 @@
+"""Sparse rows: `bounds[row] : bounds[row + 1]` are the entries of a row, with their columns and elements."""
+
+# numba compiles these from the types that they are called with
+# mypy: disable-error-code="no-untyped-def, misc, untyped-decorator"
+
+import numpy as np
+
+from fl_node.kernels.compiled import LIMB, compiled
+
+
+@compiled
+def count_entries(elements, counts):
+    """How many entries of each row differ from zero."""
+    for row in range(elements.shape[0]):
+        found = np.uint32(0)
+        for element in elements[row]:
+            found += np.uint32(element != 0)
+        counts[row] = found
+
+
+@compiled
+def list_entries(elements, columns, kept):
+    """Column and element of all entries that differ from zero, row after row."""
+    at = 0
+    for row in range(elements.shape[0]):
+        line = elements[row]
+        for entry in range(line.size):
+            if line[entry]:
+                columns[at] = entry
+                kept[at] = line[entry]
+                at += 1
+
+
+@compiled
+def list_gaps(symbols, step, low, rest, width, counts, columns):
+    """Counts and columns of entries from the gaps between them. A symbol `step` goes as far and has no entry; every
+    other one is a gap without its `low` lowest bits, which are in `rest`. False where that is no list of entries.
+    """
+    at, row, stop, place, far = 0, 0, np.int64(width), np.int64(-1), np.int64(0)
+    for symbol in symbols:
+        far += symbol
+        if symbol == step:
+            continue
+        if at == columns.size:
+            return False
+        place += 1 + (far << low | np.int64(rest[at]))
+        if place >= counts.size * width:
+            return False
+        while place >= stop:
+            row += 1
+            stop += width
+        counts[row] += 1
+        columns[at] = place - stop + width
+        at += 1
+        far = np.int64(0)
+    return at == columns.size and far == 0
+
+
+@compiled
+def largest_elements(bounds, columns, elements, block, width, largest):
+    """The largest magnitude of each block. False when columns do not ascend or lie outside, or an element is zero."""
+    for row in range(bounds.size - 1):
+        before = np.int64(-1)
+        for entry in range(bounds[row], bounds[row + 1]):
+            column, magnitude = np.int64(columns[entry]), np.int16(abs(np.int16(elements[entry])))
+            if column <= before or column >= width or magnitude == 0:
+                return False
+            index = 0 if largest.shape[1] == 1 else column // block
+            largest[row, index] = max(largest[row, index], magnitude)
+            before = column
+    return True
+
+
+@compiled
+def norm_limbs(bounds, columns, elements, exponents, block, lowest, limbs):
+    """As `rows.norm_limbs`."""
+    for row in range(bounds.size - 1):
+        for entry in range(bounds[row], bounds[row + 1]):
+            index = 0 if exponents.shape[1] == 1 else np.int64(columns[entry]) // block
+            shift = 2 * (np.int64(exponents[row, index]) - lowest)
+            shifted = np.int64(np.int32(elements[entry]) * np.int32(elements[entry])) << (shift & 31)
+            limbs[row, shift >> 5] += shifted & LIMB
+            limbs[row, (shift >> 5) + 1] += shifted >> 32
+
+
+@compiled
+def subtract_rows(gradient, at, bounds, columns, elements, exponents, block, lowest, scales):
+    """As `rows.subtract_rows`."""
+    for row in range(bounds.size - 1):
+        line = gradient[at[row]]
+        for entry in range(bounds[row], bounds[row + 1]):
+            column = np.int64(columns[entry])
+            index = 0 if exponents.shape[1] == 1 else column // block
+            line[column] -= np.float32(elements[entry]) * scales[np.int64(exponents[row, index]) - lowest]
