@@ -66,11 +66,11 @@ def measure_accuracy(plan: Plan, save: Save, console: Console) -> Any:
 
 def measure_overhead(plan: Plan, save: Save, console: Console) -> Any:
     """Case by case all frameworks, so that they meet the machine in the same state."""
-    cases: list[tuple[str, Callable[[int, int], overhead.Overhead]]] = [("roundledger", overhead.ours)]
-    cases += [(peer.title, peer.measure) for peer in plan.peers]
     found = []
     for size in plan.sizes:
         for nodes in plan.nodes:
+            cases: list[tuple[str, Callable[[int, int], overhead.Overhead]]] = [("roundledger", overhead.ours)]
+            cases += [(peer.title, peer.measure) for peer in plan.peers if nodes <= peer.nodes]
             for name, case in cases:
                 result = case(nodes, size)
                 seconds = f"{result.typical:.2f} s" if result.typical is not None else result.error
