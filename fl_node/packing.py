@@ -31,6 +31,7 @@ CODED = {FEW, WITH_SECTIONS}  # first bytes; that of canonical bytes is a multip
 SPARSE = 4  # entries for every one that differs from zero: with fewer, gaps cost more than the zeros do
 STEP = 255  # a symbol that stands for as many places and no entry; smaller ones are gaps
 GAP_BITS = 6  # of a mean gap that are modelled; those below are random
+MAGNITUDE_BITS = 7
 CLASSES = 32  # numbers of bits of a whole number
 _FIXED = float(1 << 30)  # a model with such counts is not changed by what is coded
 
@@ -94,8 +95,13 @@ def _code_layer(coder: Coder, layer: Layer, rows: int, rules: Rules, known: Valu
     count = _code_number(coder, _flat(CLASSES), None if known is None else known.entries) if size else 0
     if count > size:
         raise ValueError(f"{count} values in {size} entries")
-    code = _code_all if count * SPARSE > size else _code_few
-    values = code(coder, count, exponents, layer.width, compression, known)
+    top, code = element_max(compression.bits), _code_all if count * SPARSE > size else _code_few
+    if compression.bits == 2:  # one magnitude, and then signs
+        top, magnitude = 1, coder.raw(1, MAGNITUDE_BITS, None if known is None else np.array([known.magnitude()]))
+        values = code(coder, count, exponents, layer.width, top, compression, known and known.signs())
+        values.elements[...] *= magnitude.astype(np.int8)
+    else:
+        values = code(coder, count, exponents, layer.width, top, compression, known)
     filled = values.filled
     scales = None if known is None else known.exponents[filled].astype(np.int64) - EXPONENT_MIN
     found = coder.modelled(int(filled.sum()), np.full(EXPONENT_MAX - EXPONENT_MIN + 1, 1 / 16), scales)
@@ -104,21 +110,20 @@ def _code_layer(coder: Coder, layer: Layer, rows: int, rules: Rules, known: Valu
 
 
 def _code_all(
-    coder: Coder, count: int, exponents: Exponents, width: int, rules: CompressionRules, known: Values | None
+    coder: Coder, count: int, exponents: Exponents, width: int, top: int, rules: CompressionRules, known: Values | None
 ) -> Values:
     """Every entry as it is."""
-    top = np.uint8(element_max(rules.bits))
-    given = None if known is None else _dense(known).elements.ravel().view(np.uint8) + top
-    found = coder.modelled(len(exponents) * width, np.full(2 * int(top) + 1, 1 / 16), given)
-    dense = Quantised((found - top).view(np.int8).reshape(-1, width), exponents, rules.block)
+    given = None if known is None else _dense(known).elements.ravel().view(np.uint8) + np.uint8(top)
+    found = coder.modelled(len(exponents) * width, np.full(2 * top + 1, 1 / 16), given)
+    dense = Quantised((found - np.uint8(top)).view(np.int8).reshape(-1, width), exponents, rules.block)
     return Sparse.of(dense) if rules.sparse else dense
 
 
 def _code_few(
-    coder: Coder, count: int, exponents: Exponents, width: int, rules: CompressionRules, known: Values | None
+    coder: Coder, count: int, exponents: Exponents, width: int, top: int, rules: CompressionRules, known: Values | None
 ) -> Values:
     """The entries that differ from zero: where they are, their magnitudes and signs."""
-    top, given = element_max(rules.bits), None if known is None else _sparse(known)
+    given = None if known is None else _sparse(known)
     counts, columns = _code_places(coder, count, len(exponents), width, given)
     elements = None if given is None else given.elements
     magnitudes = np.ones(count, np.int8)

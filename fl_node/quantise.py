@@ -3,7 +3,8 @@
 The idea is that of the OCP Microscaling formats (MX specification 1.0): with 8 bits, elements as in MXINT8 and scales
 as in E8M0. A value is `element * 2**exponent`; the exponent is that of the element's last bit, EXPONENT_MIN to
 EXPONENT_MAX, so every value is a whole number of the ring's unit 2**EXPONENT_MIN, and sums of values are sums of
-integers. With 2 bits an element is a sign or nothing, as in sparse ternary compression (Sattler et al. 2019).
+integers. With 2 bits an element is a sign or nothing, times one magnitude that all of a layer share, as in sparse ternary
+compression (Sattler et al. 2019).
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from fl_node.gradient import Matrix
 from fl_node.kernels import rows as kernels
 from fl_node.kernels.compiled import LIMB
 
+ELEMENT_MAX = 127
 EXPONENT_MIN = -30
 EXPONENT_MAX = 2
 SCALES = np.ldexp(np.float32(1), np.arange(EXPONENT_MIN, EXPONENT_MAX + 1)).astype(np.float32)
@@ -31,8 +33,8 @@ Largest = np.ndarray[Any, np.dtype[np.int16]]
 
 
 def element_max(bits: int) -> int:
-    """The largest element; symmetric, so the smallest is its negative."""
-    return int(2 ** (bits - 1)) - 1
+    """The largest element; symmetric, so the smallest is its negative. With 2 bits it is that of the one magnitude."""
+    return ELEMENT_MAX if bits == 2 else int(2 ** (bits - 1)) - 1
 
 
 def blocks(width: int, block: int) -> int:
@@ -88,8 +90,19 @@ class Quantised:
         return self.largest() > 0
 
     def is_canonical(self, rules: CompressionRules) -> bool:
-        """In range, and every block uses the smallest exponent that its largest element allows."""
-        return scales_are_canonical(self.largest(), self.exponents, rules)
+        """In range, every block uses the smallest exponent that its largest element allows; with 2 bits, one magnitude
+        for all.
+        """
+        return scales_are_canonical(self.largest(), self.exponents, rules) and (
+            rules.bits != 2 or self.magnitude() >= 0
+        )
+
+    def magnitude(self) -> int:
+        """The one magnitude that all entries share that differ from zero; 0 if there are none, -1 if it is not one."""
+        return one_magnitude(self.elements[self.elements != 0])
+
+    def signs(self) -> "Quantised":
+        return Quantised(np.sign(self.elements), self.exponents, self.block)
 
     def take_from(self, matrix: Matrix, channels: Integers) -> None:
         """`matrix[channels] -= values`, exactly."""
@@ -107,6 +120,14 @@ def as_integers(limbs: Integers) -> list[int]:
     if not high.any():
         return low
     return [a | b << 64 for a, b in zip(low, high.view(np.uint64).tolist(), strict=True)]
+
+
+def one_magnitude(elements: Elements) -> int:
+    """Of elements that are not zero: what all are but for the sign. 0 if there are none, -1 if they differ."""
+    magnitudes = np.abs(elements)
+    if not len(magnitudes):
+        return 0
+    return int(magnitudes[0]) if magnitudes[0] > 0 and (magnitudes == magnitudes[0]).all() else -1
 
 
 def scales_are_canonical(largest: Largest, exponents: Exponents, rules: CompressionRules) -> bool:
@@ -148,7 +169,7 @@ def quantise(matrix: Matrix, rules: CompressionRules, cut: int = 1) -> Quantised
     """Rounds float32 `[rows, width]` to elements of `rules.bits` bits; magnitudes whose bits are below `cut` to zero.
 
     A block's exponent gives its largest magnitude all the bits; elements are rounded half to even and saturate. With 2
-    bits every kept entry is 1 or -1 times the power of two nearest to their geometric mean over the whole matrix.
+    bits every kept entry becomes the geometric mean, nearly, of all that are kept of the matrix, with its sign.
     Nothing is lost: the difference to `values()` is exact in float32 and stays in the residual.
     """
     rows, width = matrix.shape
@@ -157,9 +178,9 @@ def quantise(matrix: Matrix, rules: CompressionRules, cut: int = 1) -> Quantised
     if rules.bits == 2:
         count, total = kernels.sign_rows(_bits(matrix), np.int32(cut), elements)
         if count:
-            # the bits of a float32 are 2**23 * (127 + log2), nearly
-            exponent = min(max(round(Fraction(int(total), int(count) << 23)) - 127, EXPONENT_MIN), EXPONENT_MAX)
+            magnitude, exponent = _shared(round(Fraction(int(total), int(count))))
             exponents[Quantised(elements, exponents, rules.block).filled] = exponent
+            elements *= np.int8(magnitude)
     else:
         kernels.quantise_rows(
             matrix,
@@ -173,6 +194,16 @@ def quantise(matrix: Matrix, rules: CompressionRules, cut: int = 1) -> Quantised
             exponents,
         )
     return Quantised(elements, exponents, rules.block)
+
+
+def _shared(bits: int) -> tuple[int, int]:
+    """Element and exponent: seven bits of the float32 with these bits, which are 2**23 * (127 + log2), nearly."""
+    element, exponent = ((bits & 0x7FFFFF | 0x800000) + (1 << 16)) >> 17, (bits >> 23) - 127 - 6
+    if element > ELEMENT_MAX:
+        element, exponent = element >> 1, exponent + 1
+    if exponent > EXPONENT_MAX:
+        return ELEMENT_MAX, EXPONENT_MAX
+    return max(element >> max(EXPONENT_MIN - exponent, 0), 1), max(exponent, EXPONENT_MIN)
 
 
 def _bits(matrix: Matrix) -> np.ndarray[Any, np.dtype[np.int32]]:

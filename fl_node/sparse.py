@@ -4,7 +4,7 @@ The same values as `quantise.Quantised`, with the same methods. What is done wit
 that differ from zero, not for all.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from fl_node.quantise import (
     Quantised,
     as_integers,
     blocks,
+    one_magnitude,
     scales_are_canonical,
 )
 
@@ -104,9 +105,17 @@ class Sparse:
 
     def is_canonical(self, rules: CompressionRules) -> bool:
         try:
-            return scales_are_canonical(self.largest(), self.exponents, rules)
+            canonical = scales_are_canonical(self.largest(), self.exponents, rules)
+            return canonical and (rules.bits != 2 or self.magnitude() >= 0)
         except ValueError:
             return False
+
+    def magnitude(self) -> int:
+        """As `Quantised.magnitude`."""
+        return one_magnitude(self.elements)
+
+    def signs(self) -> "Sparse":
+        return replace(self, elements=np.sign(self.elements))
 
     def take_from(self, matrix: Matrix, channels: Integers) -> None:
         """`matrix[channels] -= values`, exactly."""

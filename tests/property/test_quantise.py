@@ -174,7 +174,11 @@ def test_what_is_sent_and_what_stays_add_up_in_every_way(matrix: Matrix, rules: 
 def test_two_bits_are_the_signs_of_what_is_kept_at_one_scale(matrix: Matrix) -> None:
     rules = CompressionRules(bits=2, block=1000)
     quantised = quantise(matrix, rules)
-    assert (quantised.elements == np.sign(matrix)).all()
+    assert (np.sign(quantised.elements) == np.sign(matrix)).all()
+    found, kept = np.abs(quantised.values()), np.abs(matrix[matrix != 0].astype(float))
+    if len(kept) and kept.min() > 2.0**-24 and kept.max() < 2:  # not where the scale ends
+        mean = 2.0 ** np.log2(kept).mean()
+        assert 0.93 * mean < found.max() < 1.1 * mean
     assert len(set(np.abs(quantised.values()[matrix != 0]).tolist())) <= 1
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
-from chain.protocol.rules import LimitRules, Rules
+from chain.protocol.rules import CompressionRules, LimitRules, Rules
 from chain.protocol.seal import Metadata
 from fl_node import coder, packing, selection, tensorfile, update
 from fl_node.channels import norm_code
@@ -597,6 +597,26 @@ def put(at: int, value: int) -> Callable[[np.ndarray[Any, Any]], np.ndarray[Any,
 def swapped_pair(tensor: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     tensor[[-2, -1]] = tensor[[-1, -2]]
     return tensor
+
+
+SIGNS = rules("1")
+SIGNS = SIGNS.model_copy(update={"compression": CompressionRules(entry_rate=Decimal("0.3"))})
+SIGNED = make(random_gradient(5), SIGNS)
+
+
+def test_with_two_bits_a_layer_has_one_magnitude() -> None:
+    blob = encode(SIGNED, SIGNS)
+    assert decode(blob, SIGNS).sent == SIGNED.sent
+    at = next(index for index, part in enumerate(SIGNED.layers) if part.values.entries > 2)
+    for value in (-128, -63, 5, 127):
+        found = tensorfile.decode(blob, "test", LIMIT)[0]
+        start = sum(part.values.entries for part in SIGNED.layers[:at])
+        if abs(int(found["elements"][start + 1])) == abs(value):
+            continue
+        forged = tensorfile.encode(found | {"elements": put(start + 1, value)(found["elements"].copy())}, ABOUT)
+        with pytest.raises(VerificationError) as caught:
+            decode(forged, SIGNS)
+        assert caught.value.code == Code.U2
 
 
 LISTED_WRONG: dict[str, Callable[[], bytes]] = {
