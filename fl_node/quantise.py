@@ -3,8 +3,8 @@
 The idea is that of the OCP Microscaling formats (MX specification 1.0): with 8 bits, elements as in MXINT8 and scales
 as in E8M0. A value is `element * 2**exponent`; the exponent is that of the element's last bit, EXPONENT_MIN to
 EXPONENT_MAX, so every value is a whole number of the ring's unit 2**EXPONENT_MIN, and sums of values are sums of
-integers. With 2 bits an element is a sign or nothing, times one magnitude that all of a layer share, as in sparse ternary
-compression (Sattler et al. 2019).
+integers. With 2 bits an element is a sign or nothing, times one magnitude that all of a layer share, as in sparse
+ternary compression (Sattler et al. 2019).
 """
 
 from collections.abc import Sequence
