@@ -35,7 +35,7 @@ def accuracy(runs: Sequence[Run], path: Path) -> Path:
 
 def overhead(results: Sequence[Overhead], path: Path) -> Path:
     """Seconds of a round over the number of nodes, one panel for each size of the model."""
-    sizes = list(dict.fromkeys(result.parameters for result in results))
+    sizes = sorted({result.parameters for result in results})
     figure, panels = pyplot.subplots(1, len(sizes), figsize=(4 * len(sizes), 4), sharey=True, layout="constrained")
     for panel, size in zip([panels] if len(sizes) == 1 else panels, sizes, strict=True):
         for name in dict.fromkeys(result.framework for result in results):

@@ -109,7 +109,7 @@ def overhead_lines(found: Any) -> Section:
     results = [_overhead(each) for each in found]
     frameworks = list(dict.fromkeys(result.framework for result in results))
     table = {(r.framework, r.nodes, r.parameters): r for r in results}
-    cases = list(dict.fromkeys((r.parameters, r.nodes) for r in results))
+    cases = sorted({(r.parameters, r.nodes) for r in results})
     rows = []
     for size, nodes in cases:
         own = table["roundledger", nodes, size]
@@ -123,7 +123,7 @@ def overhead_lines(found: Any) -> Section:
     columns = ["parameters", "nodes", "roundledger"]
     for name in frameworks[1:]:
         columns += [name, "times ours"]
-    phases = [r for r in results if r.phases]
+    phases = sorted((r for r in results if r.phases), key=lambda r: (r.parameters, r.nodes))
     names = list(phases[0].phases) if phases else []
     where = [[f"{r.parameters:,}", str(r.nodes), *(f"{1000 * r.phases[name]:.0f}" for name in names)] for r in phases]
     brief = [
@@ -199,11 +199,11 @@ def growth_lines(given: Any) -> Section:
     histories = [History(**each) for each in given[0]]
     own = [r for r in given[1] if r.framework == "roundledger" and r.typical]
     rows = []
-    for size in dict.fromkeys(r.parameters for r in own):
-        line = [(r.nodes, r.typical) for r in own if r.parameters == size]
+    for size in sorted({r.parameters for r in own}):
+        line = sorted((r.nodes, r.typical) for r in own if r.parameters == size)
         rows.append(_growth("round overhead", f"participants, at {size:,} parameters", line))
-    for nodes in dict.fromkeys(r.nodes for r in own):
-        line = [(r.parameters, r.typical) for r in own if r.nodes == nodes]
+    for nodes in sorted({r.nodes for r in own}):
+        line = sorted((r.parameters, r.typical) for r in own if r.nodes == nodes)
         rows.append(_growth("round overhead", f"parameters, with {nodes} nodes", line))
     rows.append(_growth("replay of the events", "rounds", [(h.rounds, h.replay) for h in histories]))
     rows.append(_growth("whole audit", "rounds", [(h.rounds, h.audit) for h in histories]))

@@ -1,18 +1,14 @@
 """The reference compressors: what they promise, and that slow versions written from the papers agree."""
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks are not installed
 
 from benchmarks.compressors import DGC, STC, Arrays, Compressor, Dense, PowerSGD, TopK, Weighting, golomb
 from benchmarks.compressors.interface import flatten, weighted_mean
