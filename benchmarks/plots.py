@@ -19,7 +19,7 @@ OURS = {candidate.name for candidate in CANDIDATES.values() if candidate.ours}
 
 def accuracy(runs: Sequence[Run], path: Path) -> Path:
     """Accuracy over all bytes uploaded so far, the median over seeds; ours in full lines."""
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(10, 5), layout="constrained")
     for name in dict.fromkeys(run.candidate for run in runs):
         own = [run.history for run in runs if run.candidate == name]
         sizes = [median(point[0] for point in points) for points in zip(*own, strict=True)]
@@ -29,7 +29,7 @@ def accuracy(runs: Sequence[Run], path: Path) -> Path:
     axes.set(xscale="log", xlabel="bytes uploaded by all", ylabel="accuracy on held-out records, %")
     axes.set(title=SETTINGS[runs[0].setting].title, ylim=(max(0, best - 20), best + 0.5))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="lower right")
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     return _save(figure, path)
 
 
