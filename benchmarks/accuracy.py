@@ -7,7 +7,7 @@
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
@@ -76,20 +76,21 @@ class Series:
     rounds: int | None = None
 
 
-def measure(series: Iterable[Series], console: Console) -> list[Run]:
-    """On all cores, a process each."""
+def measure(series: Iterable[Series], console: Console) -> Iterator[Run]:
+    """On all cores, a process each; one after the other as they are done, in the order of the cases."""
     cases = [
         (each.setting, name, seed, None, each.rounds)
         for each in series
         for name, seed in product(each.candidates or CANDIDATES, each.seeds)
     ]
-    return _all(cases, "accuracy", console)
+    yield from _all(cases, "accuracy", console)
 
 
-def _all(cases: Sequence[tuple[Any, ...]], what: str, console: Console) -> list[Run]:
+def _all(cases: Sequence[tuple[Any, ...]], what: str, console: Console) -> Iterator[Run]:
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         runs = [pool.submit(run, *case) for case in cases]
-        return [each.result() for each in track(runs, what, console=console)]
+        for each in track(runs, what, console=console):
+            yield each.result()
 
 
 COLUMNS = ("method", "accuracy", "points to dense", "spread", "times fewer bytes", "bytes to dense less 1 point")
@@ -125,7 +126,7 @@ def table(runs: Sequence[Run], setting: str) -> Table:
 def tune(settings: Iterable[str], names: Sequence[str], rates: Sequence[float], console: Console) -> None:
     """Accuracy under several server learning rates, on a seed of its own."""
     cases = [(s, name, TUNING_SEED, rate) for s, name, rate in product(settings, names or CANDIDATES, rates)]
-    runs = _all(cases, "tuning", console)
+    runs = list(_all(cases, "tuning", console))
     made = Table(title="accuracy by server learning rate, seed 0")
     for column in ("setting", "method", *map(str, rates)):
         made.add_column(column)
@@ -147,7 +148,7 @@ def main() -> None:
         tune(settings, options.method or [], options.tune, console)
         return
     names = (DENSE, *(name for name in options.method if name != DENSE)) if options.method else ()
-    runs = measure([Series(setting, tuple(options.seeds), names) for setting in settings], console)
+    runs = list(measure([Series(setting, tuple(options.seeds), names) for setting in settings], console))
     for setting in settings:
         console.print(table(runs, setting))
 

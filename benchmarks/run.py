@@ -61,7 +61,11 @@ QUICK = Plan(
 
 
 def measure_accuracy(plan: Plan, save: Save, console: Console) -> Any:
-    return [asdict(run) for run in accuracy.measure(plan.accuracy, console)]
+    found = []
+    for run in accuracy.measure(plan.accuracy, console):
+        found.append(asdict(run))
+        save(found)  # it takes an hour
+    return found
 
 
 def measure_overhead(plan: Plan, save: Save, console: Console) -> Any:
