@@ -105,7 +105,7 @@ abstract contract LedgerTest {
     }
 
     function commit(uint32 round, address account) internal {
-        bytes32 seal = ledger.sealOf(round, account, metadataOf(round, account));
+        bytes28 seal = ledger.sealOf(round, account, metadataOf(round, account));
         vm.prank(account);
         ledger.commit(round, seal);
     }
