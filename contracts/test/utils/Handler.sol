@@ -10,7 +10,7 @@ import {LedgerTest} from "./LedgerTest.sol";
 contract Handler is LedgerTest {
     address[] public accounts;
 
-    bytes32 public folded; // the head, from the logs alone
+    bytes28 public folded; // the head, from the logs alone
     bytes32 public expectedModel = GENESIS;
     mapping(uint32 round => mapping(address account => uint256)) public commitsOf;
     mapping(uint32 round => mapping(address account => uint256)) public revealsOf;
