@@ -7,18 +7,13 @@ import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 
 import {IRoundLedger} from "./interfaces/IRoundLedger.sol";
 import {Seals} from "./libraries/Seals.sol";
+import {Tagged, tagged} from "./libraries/Tagged.sol";
 
 /// @title Membership
 /// @notice The part of a federation that its owner, its pauser and its participants' keys decide; and the head.
-/// @dev Every `emit` is followed by the step of the head over the same values: signature, indexed values, the others.
-/// All of them but the verdicts have a fixed size, so their joint ABI encoding is `head || topics || data`.
+/// @dev Every event is first encoded as `head || topics || data`, signature and indexed values being the topics; `_record`
+/// then logs and hashes these bytes. All values but the verdicts have a fixed size: one `abi.encode` does it.
 abstract contract Membership is IRoundLedger, Ownable2Step, EIP712 {
-    /// @dev The slot that every action writes.
-    struct Tally {
-        bytes28 head;
-        uint32 count; // of the present phase: commits, then reveals, then votes for `_firstOutcome`
-    }
-
     /// @dev The slot that a participant only reads: the newest round, the membership's counters, who may open.
     struct State {
         uint32 number;
@@ -44,7 +39,9 @@ abstract contract Membership is IRoundLedger, Ownable2Step, EIP712 {
 
     uint32 private constant NOT_RETIRED = type(uint32).max;
 
-    Tally internal _tally;
+    /// @dev What every action writes: the head, and the count of the present phase: commits, then reveals, then votes
+    /// for the outcome that was voted for first.
+    Tagged internal _tally;
     State internal _state;
     mapping(address account => Member) internal _members;
     /// @inheritdoc IRoundLedger
@@ -74,8 +71,7 @@ abstract contract Membership is IRoundLedger, Ownable2Step, EIP712 {
         _members[participant] = member;
         ++_state.enrolled;
 
-        emit Enrolled(participant, member.number, member.fromRound, _now());
-        _record(abi.encode(head(), Enrolled.selector, participant, member.number, member.fromRound, _now()));
+        _record(abi.encode(head(), Enrolled.selector, participant, member.number, member.fromRound, _now()), 2);
     }
 
     /// @inheritdoc IRoundLedger
@@ -86,8 +82,7 @@ abstract contract Membership is IRoundLedger, Ownable2Step, EIP712 {
         member.untilRound = untilRound;
         --_state.enrolled;
 
-        emit Retired(participant, untilRound, _now());
-        _record(abi.encode(head(), Retired.selector, participant, untilRound, _now()));
+        _record(abi.encode(head(), Retired.selector, participant, untilRound, _now()), 2);
     }
 
     /// @inheritdoc IRoundLedger
@@ -96,7 +91,7 @@ abstract contract Membership is IRoundLedger, Ownable2Step, EIP712 {
         if (_members[replacement].number != 0) revert AlreadyEnrolled(replacement);
         bytes32 message = Seals.rotationHash(msg.sender, replacement, consent.deadline);
         (address signer, bytes memory refusal) = _signer(message, consent);
-        if (refusal.length != 0) _revertWith(refusal);
+        _orRevert(refusal);
         if (signer != replacement) revert InvalidSignature();
 
         uint32 number = member.number;
@@ -105,8 +100,7 @@ abstract contract Membership is IRoundLedger, Ownable2Step, EIP712 {
         member.rotated = true;
         _members[replacement] = Member(number, newest + 1, NOT_RETIRED, 0, false);
 
-        emit Rotated(msg.sender, replacement, number, newest + 1, _now());
-        _record(abi.encode(head(), Rotated.selector, msg.sender, replacement, number, newest + 1, _now()));
+        _record(abi.encode(head(), Rotated.selector, msg.sender, replacement, number, newest + 1, _now()), 3);
     }
 
     // --------------------------------------------- pauses, and the successor
@@ -115,8 +109,7 @@ abstract contract Membership is IRoundLedger, Ownable2Step, EIP712 {
     function setPauser(address newPauser) external onlyOwner {
         pauser = newPauser;
 
-        emit PauserChanged(newPauser, _now());
-        _record(abi.encode(head(), PauserChanged.selector, newPauser, _now()));
+        _record(abi.encode(head(), PauserChanged.selector, newPauser, _now()), 2);
     }
 
     /// @inheritdoc IRoundLedger
@@ -126,8 +119,7 @@ abstract contract Membership is IRoundLedger, Ownable2Step, EIP712 {
 
         _state.paused = true;
 
-        emit Paused(msg.sender, _now());
-        _record(abi.encode(head(), Paused.selector, msg.sender, _now()));
+        _record(abi.encode(head(), Paused.selector, msg.sender, _now()), 2);
     }
 
     /// @inheritdoc IRoundLedger
@@ -137,8 +129,7 @@ abstract contract Membership is IRoundLedger, Ownable2Step, EIP712 {
 
         _state.paused = false;
 
-        emit Unpaused(msg.sender, _now());
-        _record(abi.encode(head(), Unpaused.selector, msg.sender, _now()));
+        _record(abi.encode(head(), Unpaused.selector, msg.sender, _now()), 2);
     }
 
     /// @inheritdoc IRoundLedger
@@ -149,8 +140,7 @@ abstract contract Membership is IRoundLedger, Ownable2Step, EIP712 {
         successor = newSuccessor;
         _state.succeeded = true;
 
-        emit Succeeded(newSuccessor, _now());
-        _record(abi.encode(head(), Succeeded.selector, newSuccessor, _now()));
+        _record(abi.encode(head(), Succeeded.selector, newSuccessor, _now()), 2);
     }
 
     // ---------------------------------------------------------------- owner
@@ -158,7 +148,7 @@ abstract contract Membership is IRoundLedger, Ownable2Step, EIP712 {
     /// @inheritdoc Ownable2Step
     function transferOwnership(address newOwner) public override {
         super.transferOwnership(newOwner); // checks the caller
-        _record(abi.encode(head(), OwnershipTransferStarted.selector, owner(), newOwner));
+        _follow(abi.encode(head(), OwnershipTransferStarted.selector, owner(), newOwner));
     }
 
     /// @dev Every change of owner comes through here: from the constructor, by acceptance, and by renouncing. That is
@@ -166,14 +156,14 @@ abstract contract Membership is IRoundLedger, Ownable2Step, EIP712 {
     function _transferOwnership(address newOwner) internal override {
         address previousOwner = owner();
         super._transferOwnership(newOwner);
-        _record(abi.encode(head(), OwnershipTransferred.selector, previousOwner, newOwner));
+        _follow(abi.encode(head(), OwnershipTransferred.selector, previousOwner, newOwner));
     }
 
     // ---------------------------------------------------------------- views
 
     /// @inheritdoc IRoundLedger
     function head() public view returns (bytes28) {
-        return _tally.head;
+        return _tally.digest();
     }
 
     /// @inheritdoc IRoundLedger
@@ -209,20 +199,35 @@ abstract contract Membership is IRoundLedger, Ownable2Step, EIP712 {
         return abi.encodeWithSelector(selector, participant, round);
     }
 
-    function _revertWith(bytes memory refusal) internal pure {
+    function _orRevert(bytes memory refusal) internal pure {
+        if (refusal.length == 0) return;
         assembly ("memory-safe") {
             revert(add(refusal, 0x20), mload(refusal))
         }
     }
 
-    /// @dev The head after a record that begins with the head before it.
-    function _step(bytes memory record) internal pure returns (bytes28) {
-        return bytes28(keccak256(record));
+    /// @dev Logs what follows the head in `record`, the first words as topics, and steps the head. `count` goes beside it.
+    function _record(bytes memory record, uint256 topics, uint32 count) internal {
+        assembly ("memory-safe") {
+            let topic := add(record, 0x40) // after the length and the head
+            let data := add(topic, shl(5, topics))
+            let size := sub(mload(record), shl(5, add(topics, 1)))
+            switch topics
+            case 1 { log1(data, size, mload(topic)) }
+            case 2 { log2(data, size, mload(topic), mload(add(topic, 0x20))) }
+            default { log3(data, size, mload(topic), mload(add(topic, 0x20)), mload(add(topic, 0x40))) }
+        }
+        _tally = tagged(bytes28(keccak256(record)), count);
     }
 
-    /// @dev The same, for what happens outside the rounds.
-    function _record(bytes memory record) internal {
-        _tally.head = _step(record);
+    /// @dev The same, the count untouched.
+    function _record(bytes memory record, uint256 topics) internal {
+        _record(record, topics, _tally.number());
+    }
+
+    /// @dev Only the step of the head: somebody else logged it.
+    function _follow(bytes memory record) private {
+        _tally = tagged(bytes28(keccak256(record)), _tally.number());
     }
 
     function _now() internal view returns (uint64) {

@@ -6,26 +6,20 @@ import {IRoundLedger} from "./interfaces/IRoundLedger.sol";
 import {Channels} from "./libraries/Channels.sol";
 import {Merkle6962} from "./libraries/Merkle6962.sol";
 import {Seals} from "./libraries/Seals.sol";
+import {Tagged, tagged} from "./libraries/Tagged.sol";
 
 /// @title RoundLedger
 /// @notice One federation. What everything means is said in IRoundLedger.
 /// @dev What a participant does writes two slots, the tally and its own, and only reads two more; a change of phase writes
 /// the state. A round on which all agree fills no new storage.
 contract RoundLedger is Membership {
-    /// @dev One slot an address: its newest seal, and what became of it.
-    struct Sealed {
-        bytes28 seal;
-        uint32 turn; // twice the round, and 1 more once it is revealed
-    }
-
-    /// @dev The votes that one call brings: all for one outcome.
+    /// @dev The outcome that a call votes for, and how it stands.
     struct Ballot {
-        State state;
-        Tally tally;
-        bytes32 outcome;
+        uint32 round;
         bytes32 model;
-        bool first; // whether they count in the tally
-        uint32 votes; // the earlier ones included
+        bytes32 outcome;
+        bool first; // that was voted for in this round: its votes are counted in the tally
+        uint32 votes;
         uint32 needed;
     }
 
@@ -43,7 +37,7 @@ contract RoundLedger is Membership {
     /// @inheritdoc IRoundLedger
     bytes32 public model;
 
-    mapping(address account => Sealed) private _seals;
+    mapping(address account => Tagged) private _seals; // the newest seal, and 2 * its round, + 1 once it is revealed
     bytes32 private _firstOutcome; // what the first vote of the newest round was for
     mapping(bytes32 outcome => uint32) private _otherVotes; // only a dissenter pays for a slot
 
@@ -66,15 +60,16 @@ contract RoundLedger is Membership {
         QUORUM_BPS = fixedRules.quorumBps;
         model = fixedRules.genesisModel;
 
-        emit Created(FORMAT_VERSION, block.chainid, address(this), fixedRules, _now());
-        _record(abi.encode(head(), Created.selector, FORMAT_VERSION, block.chainid, address(this), fixedRules, _now()));
+        _record(
+            abi.encode(head(), Created.selector, FORMAT_VERSION, block.chainid, address(this), fixedRules, _now()), 1, 0
+        );
     }
 
     // --------------------------------------------------------------- rounds
 
     /// @inheritdoc IRoundLedger
     function open(uint32 round) external {
-        State memory state = _state;
+        State storage state = _state;
         if (round != state.number + 1) revert WrongRound(state.number + 1, round);
         if (state.phase != Phase.Idle) revert WrongPhase(Phase.Idle, state.phase);
         if (state.paused) revert AlreadyPaused();
@@ -87,64 +82,54 @@ contract RoundLedger is Membership {
         state.deadline = _after(COMMIT_WINDOW);
         state.roster = state.enrolled;
         (state.commits, state.reveals) = (0, 0);
-        _state = state;
 
-        bytes32 base = model;
-        emit Opened(round, base, state.roster, state.deadline, _now());
-        bytes memory record = abi.encode(head(), Opened.selector, round, base, state.roster, state.deadline, _now());
-        _tally = Tally(_step(record), 0);
+        _record(abi.encode(head(), Opened.selector, round, model, state.roster, state.deadline, _now()), 2, 0);
     }
 
     /// @inheritdoc IRoundLedger
     function commit(uint32 round, bytes28 seal) external {
-        State memory state = _during(round, Phase.Commit);
-        Tally memory tally = _tally;
-        bytes memory refusal = _commit(round, msg.sender, seal, tally);
-        if (refusal.length != 0) _revertWith(refusal);
-        _afterCommits(state, tally);
+        _requirePhase(round, Phase.Commit);
+        _orRevert(_commit(round, msg.sender, seal));
+        _afterCommits();
     }
 
     /// @inheritdoc IRoundLedger
     function relayCommits(uint32 round, SignedCommit[] calldata commits) external returns (bytes[] memory refusals) {
-        State memory state = _during(round, Phase.Commit);
-        Tally memory tally = _tally;
+        _requirePhase(round, Phase.Commit);
         refusals = new bytes[](commits.length);
         for (uint256 i = 0; i < commits.length; ++i) {
             SignedCommit calldata entry = commits[i];
             bytes32 message = Seals.commitHash(round, entry.seal, entry.signature.deadline);
             (address signer, bytes memory refusal) = _signer(message, entry.signature);
-            refusals[i] = refusal.length != 0 ? refusal : _commit(round, signer, entry.seal, tally);
+            refusals[i] = refusal.length != 0 ? refusal : _commit(round, signer, entry.seal);
         }
-        _afterCommits(state, tally);
+        _afterCommits();
     }
 
     /// @inheritdoc IRoundLedger
     function reveal(uint32 round, address participant, Metadata calldata metadata) external {
-        State memory state = _during(round, Phase.Reveal);
-        Tally memory tally = _tally;
-        bytes memory refusal = _reveal(round, participant, metadata, model, tally);
-        if (refusal.length != 0) _revertWith(refusal);
-        _afterReveals(state, tally);
+        _requirePhase(round, Phase.Reveal);
+        _orRevert(_reveal(round, participant, metadata, model));
+        _afterReveals();
     }
 
     /// @inheritdoc IRoundLedger
     function relayReveals(uint32 round, Opening[] calldata openings) external returns (bytes[] memory refusals) {
-        State memory state = _during(round, Phase.Reveal);
-        Tally memory tally = _tally;
+        _requirePhase(round, Phase.Reveal);
         bytes32 base = model;
         refusals = new bytes[](openings.length);
         for (uint256 i = 0; i < openings.length; ++i) {
-            refusals[i] = _reveal(round, openings[i].participant, openings[i].metadata, base, tally);
+            refusals[i] = _reveal(round, openings[i].participant, openings[i].metadata, base);
         }
-        _afterReveals(state, tally);
+        _afterReveals();
     }
 
     /// @inheritdoc IRoundLedger
     function attest(uint32 round, bytes32 newModel, bytes calldata verdicts) external {
+        _requirePhase(round, Phase.Attest);
         Ballot memory ballot = _ballot(round, newModel, verdicts);
-        bytes memory refusal = _attest(ballot, msg.sender, verdicts);
-        if (refusal.length != 0) _revertWith(refusal);
-        _afterVotes(ballot);
+        _orRevert(_attest(ballot, msg.sender, verdicts));
+        if (ballot.votes == ballot.needed) _finalize(ballot);
     }
 
     /// @inheritdoc IRoundLedger
@@ -152,6 +137,7 @@ contract RoundLedger is Membership {
         external
         returns (bytes[] memory refusals)
     {
+        _requirePhase(round, Phase.Attest);
         Ballot memory ballot = _ballot(round, newModel, verdicts);
         bytes32 verdictsHash = keccak256(verdicts);
         refusals = new bytes[](signatures.length);
@@ -160,70 +146,65 @@ contract RoundLedger is Membership {
             (address signer, bytes memory refusal) = _signer(message, signatures[i]);
             refusals[i] = refusal.length != 0 ? refusal : _attest(ballot, signer, verdicts);
         }
-        _afterVotes(ballot);
+        if (ballot.votes == ballot.needed) _finalize(ballot);
     }
 
     /// @inheritdoc IRoundLedger
     function advance(uint32 round) external {
-        State memory state = _state;
+        State storage state = _state;
         if (round != state.number) revert WrongRound(state.number, round);
         if (state.phase == Phase.Idle) revert WrongPhase(Phase.Commit, Phase.Idle);
         if (block.timestamp < state.deadline) revert WindowOpen(state.deadline, _now());
 
-        Tally memory tally = _tally;
-        if (state.phase == Phase.Commit) _closeCommits(state, tally);
-        else if (state.phase == Phase.Reveal) _closeReveals(state, tally);
-        else _abort(state, tally, AbortReason.NoQuorum);
-        _tally = tally;
+        if (state.phase == Phase.Commit) _closeCommits();
+        else if (state.phase == Phase.Reveal) _closeReveals();
+        else _abort(AbortReason.NoQuorum);
     }
 
-    // What one participant does. Each works on the caller's copy of the tally, which the caller stores, and returns what
-    // the direct call reverts with and a batch reports; nothing if it is done.
+    // What one participant does. Returns what the direct call reverts with and a batch reports; nothing if it is done.
 
-    function _commit(uint32 round, address participant, bytes28 seal, Tally memory tally)
-        private
-        returns (bytes memory refusal)
-    {
-        if (!_takesPart(round, _members[participant])) {
-            return _refusal(NotParticipant.selector, participant, round);
+    function _commit(uint32 round, address participant, bytes28 seal) private returns (bytes memory refusal) {
+        if (!_takesPart(round, _members[participant])) return _refusal(NotParticipant.selector, participant, round);
+        if (_seals[participant].number() >= 2 * round) {
+            return _refusal(AlreadyCommitted.selector, participant, round);
         }
-        if (_seals[participant].turn >= 2 * round) return _refusal(AlreadyCommitted.selector, participant, round);
         if (seal == 0) return abi.encodeWithSelector(ZeroDigest.selector);
 
-        _seals[participant] = Sealed(seal, 2 * round);
-        ++tally.count;
-
-        emit Committed(round, participant, seal, _now());
-        tally.head = _step(abi.encode(tally.head, Committed.selector, round, participant, seal, _now()));
+        _seals[participant] = tagged(seal, 2 * round);
+        Tagged tally = _tally;
+        bytes memory record = abi.encode(tally.digest(), Committed.selector, round, participant, seal, _now());
+        _record(record, 3, tally.number() + 1);
     }
 
-    function _reveal(uint32 round, address participant, Metadata calldata metadata, bytes32 base, Tally memory tally)
+    function _reveal(uint32 round, address participant, Metadata calldata metadata, bytes32 base)
         private
         returns (bytes memory refusal)
     {
-        Sealed memory committed = _seals[participant];
-        if (committed.turn < 2 * round) return _refusal(NotCommitted.selector, participant, round);
-        if (committed.turn > 2 * round) return _refusal(AlreadyRevealed.selector, participant, round);
+        Tagged committed = _seals[participant];
+        if (committed.number() < 2 * round) return _refusal(NotCommitted.selector, participant, round);
+        if (committed.number() > 2 * round) return _refusal(AlreadyRevealed.selector, participant, round);
         if (metadata.baseModel != base) {
             return abi.encodeWithSelector(WrongBaseModel.selector, base, metadata.baseModel);
         }
-        bytes28 seal = sealOf(round, participant, metadata);
-        if (seal != committed.seal) return abi.encodeWithSelector(SealMismatch.selector, committed.seal, seal);
+        Tagged tally = _tally;
+        bytes memory record = abi.encode(tally.digest(), Revealed.selector, round, participant, metadata, _now());
+        bytes28 seal = _seal(round, participant, Seals.metadataHashIn(record, 4));
+        if (seal != committed.digest()) {
+            return abi.encodeWithSelector(SealMismatch.selector, committed.digest(), seal);
+        }
 
-        _seals[participant] = Sealed(seal, 2 * round + 1);
-        ++tally.count;
-
-        emit Revealed(round, participant, metadata, _now());
-        tally.head = _step(abi.encode(tally.head, Revealed.selector, round, participant, metadata, _now()));
+        _seals[participant] = tagged(seal, 2 * round + 1);
+        _record(record, 3, tally.number() + 1);
     }
 
     function _attest(Ballot memory ballot, address participant, bytes calldata verdicts)
         private
         returns (bytes memory refusal)
     {
-        uint32 round = ballot.state.number;
+        (uint32 round, bytes32 outcome) = (ballot.round, ballot.outcome);
         if (ballot.votes == ballot.needed) {
-            return abi.encodeWithSelector(WrongPhase.selector, Phase.Attest, Phase.Idle); // final by the votes before
+            // The votes before made the round final.
+            return abi.encodeWithSelector(WrongPhase.selector, Phase.Attest, Phase.Idle);
         }
         Member storage member = _members[participant];
         if (!_takesPart(round, member)) return _refusal(NotParticipant.selector, participant, round);
@@ -231,100 +212,73 @@ contract RoundLedger is Membership {
 
         member.attested = round;
         if (ballot.votes++ == 0) _propose(ballot, verdicts);
-
-        emit Attested(round, participant, ballot.outcome, _now());
-        ballot.tally.head =
-            _step(abi.encode(ballot.tally.head, Attested.selector, round, participant, ballot.outcome, _now()));
+        if (!ballot.first) _otherVotes[outcome] = ballot.votes;
+        uint32 count = ballot.first ? ballot.votes : _tally.number();
+        _record(abi.encode(head(), Attested.selector, round, participant, outcome, _now()), 3, count);
     }
 
+    /// @dev The first vote for an outcome spells it out.
     function _propose(Ballot memory ballot, bytes calldata verdicts) private {
-        uint32 round = ballot.state.number;
-        emit Proposed(round, ballot.outcome, ballot.model, _now(), verdicts);
-        bytes memory topics = abi.encode(ballot.tally.head, Proposed.selector, round);
-        ballot.tally.head = _step(bytes.concat(topics, abi.encode(ballot.outcome, ballot.model, _now(), verdicts)));
+        if (ballot.first) _firstOutcome = ballot.outcome;
+        bytes memory topics = abi.encode(head(), Proposed.selector, ballot.round);
+        _record(bytes.concat(topics, abi.encode(ballot.outcome, ballot.model, _now(), verdicts)), 2);
     }
 
-    // Before and after the votes of one call, which are for one outcome.
-
+    /// @dev An outcome that may be voted for, and how it stands.
     function _ballot(uint32 round, bytes32 newModel, bytes calldata verdicts) private view returns (Ballot memory) {
-        State memory state = _during(round, Phase.Attest);
-        Tally memory tally = _tally;
         if (newModel == 0) revert ZeroDigest();
         uint256 length = verdicts.length;
-        if (length == 0 || length > state.registered || verdicts[length - 1] == 0) revert InvalidVerdicts();
-
+        if (length == 0 || length > _state.registered || verdicts[length - 1] == 0) revert InvalidVerdicts();
         bytes32 outcome = keccak256(abi.encode(round, newModel, verdicts));
-        bool first = tally.count == 0 || outcome == _firstOutcome;
-        uint32 votes = first ? tally.count : _otherVotes[outcome];
-        return Ballot(state, tally, outcome, newModel, first, votes, quorum(state.roster));
+        uint32 count = _tally.number();
+        bool first = count == 0 || outcome == _firstOutcome;
+        uint32 votes = first ? count : _otherVotes[outcome];
+        return Ballot(round, newModel, outcome, first, votes, quorum(_state.roster));
     }
 
-    function _afterVotes(Ballot memory ballot) private {
-        if (ballot.first) {
-            if (ballot.tally.count == 0) _firstOutcome = ballot.outcome;
-            ballot.tally.count = ballot.votes;
-        } else {
-            _otherVotes[ballot.outcome] = ballot.votes;
-        }
-        if (ballot.votes == ballot.needed) _finalize(ballot);
-        _tally = ballot.tally;
+    // The ends of the phases.
+
+    function _afterCommits() private {
+        if (_tally.number() == _state.roster) _closeCommits();
     }
 
-    function _afterCommits(State memory state, Tally memory tally) private {
-        if (tally.count == state.roster) _closeCommits(state, tally);
-        _tally = tally;
+    function _afterReveals() private {
+        if (_tally.number() == _state.commits) _closeReveals();
     }
 
-    function _afterReveals(State memory state, Tally memory tally) private {
-        if (tally.count == state.commits) _closeReveals(state, tally);
-        _tally = tally;
-    }
-
-    // The ends of the phases. The caller stores the tally.
-
-    function _closeCommits(State memory state, Tally memory tally) private {
-        (state.commits, tally.count) = (tally.count, 0);
-        if (state.commits < MIN_UPDATES) return _abort(state, tally, AbortReason.TooFewCommits);
+    function _closeCommits() private {
+        State storage state = _state;
+        state.commits = _tally.number();
+        if (state.commits < MIN_UPDATES) return _abort(AbortReason.TooFewCommits);
 
         state.phase = Phase.Reveal;
         state.deadline = _after(REVEAL_WINDOW);
-        _state = state;
 
-        emit CommitsClosed(state.number, state.commits, state.deadline, _now());
-        tally.head =
-            _step(abi.encode(tally.head, CommitsClosed.selector, state.number, state.commits, state.deadline, _now()));
+        _record(abi.encode(head(), CommitsClosed.selector, state.number, state.commits, state.deadline, _now()), 2, 0);
     }
 
-    function _closeReveals(State memory state, Tally memory tally) private {
-        (state.reveals, tally.count) = (tally.count, 0);
-        if (state.reveals < MIN_UPDATES) return _abort(state, tally, AbortReason.TooFewReveals);
+    function _closeReveals() private {
+        State storage state = _state;
+        state.reveals = _tally.number();
+        if (state.reveals < MIN_UPDATES) return _abort(AbortReason.TooFewReveals);
 
         state.phase = Phase.Attest;
         state.deadline = _after(ATTEST_WINDOW);
-        _state = state;
 
-        emit RevealsClosed(state.number, state.reveals, state.deadline, _now());
-        tally.head =
-            _step(abi.encode(tally.head, RevealsClosed.selector, state.number, state.reveals, state.deadline, _now()));
+        _record(abi.encode(head(), RevealsClosed.selector, state.number, state.reveals, state.deadline, _now()), 2, 0);
     }
 
     function _finalize(Ballot memory ballot) private {
-        uint32 round = ballot.state.number;
-        ballot.state.phase = Phase.Idle;
-        _state = ballot.state;
+        _state.phase = Phase.Idle;
         model = ballot.model;
 
-        emit Finalized(round, ballot.model, ballot.votes, _now());
-        ballot.tally.head =
-            _step(abi.encode(ballot.tally.head, Finalized.selector, round, ballot.model, ballot.votes, _now()));
+        _record(abi.encode(head(), Finalized.selector, ballot.round, ballot.model, ballot.votes, _now()), 2, 0);
     }
 
-    function _abort(State memory state, Tally memory tally, AbortReason reason) private {
-        state.phase = Phase.Idle;
-        _state = state;
+    function _abort(AbortReason reason) private {
+        _state.phase = Phase.Idle;
 
-        emit Aborted(state.number, reason, _now());
-        tally.head = _step(abi.encode(tally.head, Aborted.selector, state.number, reason, _now()));
+        _record(abi.encode(head(), Aborted.selector, _state.number, reason, _now()), 2, 0);
     }
 
     // ---------------------------------------------------------------- views
@@ -345,24 +299,24 @@ contract RoundLedger is Membership {
     /// @inheritdoc IRoundLedger
     function currentRound() external view returns (Round memory) {
         State memory state = _state;
-        if (state.phase == Phase.Commit) state.commits = _tally.count;
-        if (state.phase == Phase.Reveal) state.reveals = _tally.count;
+        if (state.phase == Phase.Commit) state.commits = _tally.number();
+        if (state.phase == Phase.Reveal) state.reveals = _tally.number();
         return Round(state.number, state.phase, state.deadline, state.roster, state.commits, state.reveals);
     }
 
     /// @inheritdoc IRoundLedger
     function participantOf(address account) external view returns (Participant memory) {
         Member memory member = _members[account];
-        Sealed memory committed = _seals[account];
+        Tagged committed = _seals[account];
         return Participant({
             number: member.number,
             fromRound: member.fromRound,
             untilRound: member.untilRound,
             rotated: member.rotated,
-            committed: committed.turn / 2,
-            revealed: committed.turn % 2 == 1,
+            committed: committed.number() / 2,
+            revealed: committed.number() % 2 == 1,
             attested: member.attested,
-            seal: committed.seal
+            seal: committed.digest()
         });
     }
 
@@ -375,13 +329,14 @@ contract RoundLedger is Membership {
 
     /// @inheritdoc IRoundLedger
     function sealOf(uint32 round, address participant, Metadata calldata metadata) public view returns (bytes28) {
-        return bytes28(_hashTypedDataV4(Seals.structHash(round, participant, metadata)));
+        return _seal(round, participant, Seals.metadataHash(metadata));
     }
 
     /// @inheritdoc IRoundLedger
     function isRevealed(uint32 round, address participant, Metadata calldata metadata) external view returns (bool) {
-        Sealed memory committed = _seals[participant];
-        return committed.turn == 2 * uint256(round) + 1 && committed.seal == sealOf(round, participant, metadata);
+        Tagged committed = _seals[participant];
+        bytes28 seal = sealOf(round, participant, metadata);
+        return committed.number() == 2 * uint256(round) + 1 && committed.digest() == seal;
     }
 
     /// @inheritdoc IRoundLedger
@@ -414,12 +369,16 @@ contract RoundLedger is Membership {
 
     // -------------------------------------------------------------- helpers
 
-    /// @dev The state, if `round` is the newest, in this phase, and the window is open.
-    function _during(uint32 round, Phase phase) private view returns (State memory state) {
-        state = _state;
+    /// @dev `round` is the newest, in this phase, and the window is open.
+    function _requirePhase(uint32 round, Phase phase) private view {
+        State storage state = _state;
         if (round != state.number) revert WrongRound(state.number, round);
         if (phase != state.phase) revert WrongPhase(phase, state.phase);
         if (block.timestamp >= state.deadline) revert WindowClosed(state.deadline, _now());
+    }
+
+    function _seal(uint32 round, address participant, bytes32 metadataHash) private view returns (bytes28) {
+        return bytes28(_hashTypedDataV4(Seals.structHash(round, participant, metadataHash)));
     }
 
     function _after(uint32 window) private view returns (uint40) {

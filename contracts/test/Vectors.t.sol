@@ -67,7 +67,7 @@ contract VectorsTest is LedgerTest {
         pure
         returns (bytes32)
     {
-        return Seals.structHash(round, participant, metadata);
+        return Seals.structHash(round, participant, Seals.metadataHash(metadata));
     }
 
     // -------------------------------------------------------------- reading

@@ -26,17 +26,26 @@ library Seals {
     bytes32 internal constant ROTATION_TYPEHASH =
         keccak256("Rotation(address participant,address replacement,uint64 deadline)");
 
-    function structHash(uint32 round, address participant, IRoundLedger.Metadata calldata metadata)
-        internal
-        pure
-        returns (bytes32)
-    {
-        return keccak256(abi.encode(SEAL_TYPEHASH, participant, round, metadataHash(metadata)));
+    function structHash(uint32 round, address participant, bytes32 metadataHash_) internal pure returns (bytes32) {
+        return keccak256(abi.encode(SEAL_TYPEHASH, participant, round, metadataHash_));
     }
 
     /// @dev Every field has a fixed size, so the ABI encoding of the struct is its EIP-712 encodeData.
     function metadataHash(IRoundLedger.Metadata calldata metadata) internal pure returns (bytes32) {
         return keccak256(abi.encode(METADATA_TYPEHASH, metadata));
+    }
+
+    /// @dev The same of metadata that stands encoded in `record` after `words` other words, one at least. Encoding it
+    /// once more would cost more than borrowing the word before it for the type hash.
+    function metadataHashIn(bytes memory record, uint256 words) internal pure returns (bytes32 hash) {
+        bytes32 typehash = METADATA_TYPEHASH;
+        assembly ("memory-safe") {
+            let place := add(record, shl(5, words)) // the length of `record` makes up for the word before
+            let borrowed := mload(place)
+            mstore(place, typehash)
+            hash := keccak256(place, 0x180) // the type hash and eleven fields
+            mstore(place, borrowed)
+        }
     }
 
     function commitHash(uint32 round, bytes28 seal, uint64 deadline) internal pure returns (bytes32) {
