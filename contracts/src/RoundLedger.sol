@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {Membership} from "./Membership.sol";
 import {IRoundLedger} from "./interfaces/IRoundLedger.sol";
+import {Batch, Batches} from "./libraries/Batches.sol";
 import {Channels} from "./libraries/Channels.sol";
 import {Merkle6962} from "./libraries/Merkle6962.sol";
 import {Seals} from "./libraries/Seals.sol";
@@ -13,6 +14,8 @@ import {Tagged, tagged} from "./libraries/Tagged.sol";
 /// @dev What a participant does writes two slots, the tally and its own, and only reads two more; a change of phase writes
 /// the state. A round on which all agree fills no new storage.
 contract RoundLedger is Membership {
+    using Batches for Batch;
+
     /// @dev The outcome that a call votes for, and how it stands.
     struct Ballot {
         uint32 round;
@@ -90,6 +93,10 @@ contract RoundLedger is Membership {
     function commit(uint32 round, bytes28 seal) external {
         _requirePhase(round, Phase.Commit);
         _orRevert(_commit(round, msg.sender, seal));
+
+        Tagged tally = _tally;
+        bytes memory record = abi.encode(tally.digest(), Committed.selector, round, msg.sender, seal, _now());
+        _record(record, 3, tally.number() + 1);
         _afterCommits();
     }
 
@@ -97,19 +104,29 @@ contract RoundLedger is Membership {
     function relayCommits(uint32 round, SignedCommit[] calldata commits) external returns (bytes[] memory refusals) {
         _requirePhase(round, Phase.Commit);
         refusals = new bytes[](commits.length);
+        Batch memory batch = Batches.begin(abi.encode(CommitsRelayed.selector, round, _now()), 2 * commits.length);
         for (uint256 i = 0; i < commits.length; ++i) {
-            SignedCommit calldata entry = commits[i];
-            bytes32 message = Seals.commitHash(round, entry.seal, entry.signature.deadline);
-            (address signer, bytes memory refusal) = _signer(message, entry.signature);
-            refusals[i] = refusal.length != 0 ? refusal : _commit(round, signer, entry.seal);
+            (bytes28 seal, Signature calldata signature) = (commits[i].seal, commits[i].signature);
+            (address signer, bytes memory refusal) =
+                _signer(Seals.commitHash(round, seal, signature.deadline), signature);
+            if (refusal.length == 0) refusal = _commit(round, signer, seal);
+            if (refusal.length == 0) batch.take(signer, seal);
+            else refusals[i] = refusal;
         }
+        if (batch.count == 0) return refusals;
+
+        _record(batch.end(head()), 2, _tally.number() + batch.count);
         _afterCommits();
     }
 
     /// @inheritdoc IRoundLedger
     function reveal(uint32 round, address participant, Metadata calldata metadata) external {
         _requirePhase(round, Phase.Reveal);
-        _orRevert(_reveal(round, participant, metadata, model));
+        Tagged tally = _tally;
+        bytes memory record = abi.encode(tally.digest(), Revealed.selector, round, participant, metadata, _now());
+        _orRevert(_reveal(round, participant, model, metadata.baseModel, Seals.metadataHashIn(record, 4)));
+
+        _record(record, 3, tally.number() + 1);
         _afterReveals();
     }
 
@@ -118,9 +135,17 @@ contract RoundLedger is Membership {
         _requirePhase(round, Phase.Reveal);
         bytes32 base = model;
         refusals = new bytes[](openings.length);
+        Batch memory batch = Batches.begin(abi.encode(RevealsRelayed.selector, round, _now()), 12 * openings.length);
         for (uint256 i = 0; i < openings.length; ++i) {
-            refusals[i] = _reveal(round, openings[i].participant, openings[i].metadata, base);
+            (address participant, Metadata calldata metadata) = (openings[i].participant, openings[i].metadata);
+            bytes32 metadataHash = Seals.copyMetadata(metadata, batch.next);
+            bytes memory refusal = _reveal(round, participant, base, metadata.baseModel, metadataHash);
+            if (refusal.length == 0) batch.take(participant, 12);
+            else refusals[i] = refusal;
         }
+        if (batch.count == 0) return refusals;
+
+        _record(batch.end(head()), 2, _tally.number() + batch.count);
         _afterReveals();
     }
 
@@ -128,8 +153,12 @@ contract RoundLedger is Membership {
     function attest(uint32 round, bytes32 newModel, bytes calldata verdicts) external {
         _requirePhase(round, Phase.Attest);
         Ballot memory ballot = _ballot(round, newModel, verdicts);
-        _orRevert(_attest(ballot, msg.sender, verdicts));
-        if (ballot.votes == ballot.needed) _finalize(ballot);
+        _orRevert(_attest(round, msg.sender));
+
+        if (ballot.votes == 0) _propose(ballot, verdicts);
+        uint32 count = _count(ballot, 1);
+        _record(abi.encode(head(), Attested.selector, round, msg.sender, ballot.outcome, _now()), 3, count);
+        _afterAttestations(ballot);
     }
 
     /// @inheritdoc IRoundLedger
@@ -141,12 +170,26 @@ contract RoundLedger is Membership {
         Ballot memory ballot = _ballot(round, newModel, verdicts);
         bytes32 verdictsHash = keccak256(verdicts);
         refusals = new bytes[](signatures.length);
+        Batch memory batch =
+            Batches.begin(abi.encode(AttestationsRelayed.selector, round, ballot.outcome, _now()), signatures.length);
         for (uint256 i = 0; i < signatures.length; ++i) {
+            if (ballot.votes + batch.count == ballot.needed) {
+                // The votes before make the round final.
+                refusals[i] = abi.encodeWithSelector(WrongPhase.selector, Phase.Attest, Phase.Idle);
+                continue;
+            }
             bytes32 message = Seals.attestationHash(round, newModel, verdictsHash, signatures[i].deadline);
             (address signer, bytes memory refusal) = _signer(message, signatures[i]);
-            refusals[i] = refusal.length != 0 ? refusal : _attest(ballot, signer, verdicts);
+            if (refusal.length == 0) refusal = _attest(round, signer);
+            if (refusal.length == 0) batch.take(signer);
+            else refusals[i] = refusal;
         }
-        if (ballot.votes == ballot.needed) _finalize(ballot);
+        if (batch.count == 0) return refusals;
+
+        if (ballot.votes == 0) _propose(ballot, verdicts);
+        uint32 count = _count(ballot, batch.count);
+        _record(batch.end(head()), 3, count);
+        _afterAttestations(ballot);
     }
 
     /// @inheritdoc IRoundLedger
@@ -161,7 +204,8 @@ contract RoundLedger is Membership {
         else _abort(AbortReason.NoQuorum);
     }
 
-    // What one participant does. Returns what the direct call reverts with and a batch reports; nothing if it is done.
+    // What one participant does, but for the record. Returns what the direct call reverts with and a batch reports, and
+    // then has done nothing; nothing if it is done.
 
     function _commit(uint32 round, address participant, bytes28 seal) private returns (bytes memory refusal) {
         if (!_takesPart(round, _members[participant])) return _refusal(NotParticipant.selector, participant, round);
@@ -171,60 +215,34 @@ contract RoundLedger is Membership {
         if (seal == 0) return abi.encodeWithSelector(ZeroDigest.selector);
 
         _seals[participant] = tagged(seal, 2 * round);
-        Tagged tally = _tally;
-        bytes memory record = abi.encode(tally.digest(), Committed.selector, round, participant, seal, _now());
-        _record(record, 3, tally.number() + 1);
     }
 
-    function _reveal(uint32 round, address participant, Metadata calldata metadata, bytes32 base)
+    function _reveal(uint32 round, address participant, bytes32 base, bytes32 claimedBase, bytes32 metadataHash)
         private
         returns (bytes memory refusal)
     {
         Tagged committed = _seals[participant];
         if (committed.number() < 2 * round) return _refusal(NotCommitted.selector, participant, round);
         if (committed.number() > 2 * round) return _refusal(AlreadyRevealed.selector, participant, round);
-        if (metadata.baseModel != base) {
-            return abi.encodeWithSelector(WrongBaseModel.selector, base, metadata.baseModel);
-        }
-        Tagged tally = _tally;
-        bytes memory record = abi.encode(tally.digest(), Revealed.selector, round, participant, metadata, _now());
-        bytes28 seal = _seal(round, participant, Seals.metadataHashIn(record, 4));
+        if (claimedBase != base) return abi.encodeWithSelector(WrongBaseModel.selector, base, claimedBase);
+        bytes28 seal = _seal(round, participant, metadataHash);
         if (seal != committed.digest()) {
             return abi.encodeWithSelector(SealMismatch.selector, committed.digest(), seal);
         }
 
         _seals[participant] = tagged(seal, 2 * round + 1);
-        _record(record, 3, tally.number() + 1);
     }
 
-    function _attest(Ballot memory ballot, address participant, bytes calldata verdicts)
-        private
-        returns (bytes memory refusal)
-    {
-        (uint32 round, bytes32 outcome) = (ballot.round, ballot.outcome);
-        if (ballot.votes == ballot.needed) {
-            // The votes before made the round final.
-            return abi.encodeWithSelector(WrongPhase.selector, Phase.Attest, Phase.Idle);
-        }
+    function _attest(uint32 round, address participant) private returns (bytes memory refusal) {
         Member storage member = _members[participant];
         if (!_takesPart(round, member)) return _refusal(NotParticipant.selector, participant, round);
         if (member.attested == round) return _refusal(AlreadyAttested.selector, participant, round);
 
         member.attested = round;
-        if (ballot.votes++ == 0) _propose(ballot, verdicts);
-        if (!ballot.first) _otherVotes[outcome] = ballot.votes;
-        uint32 count = ballot.first ? ballot.votes : _tally.number();
-        _record(abi.encode(head(), Attested.selector, round, participant, outcome, _now()), 3, count);
     }
 
-    /// @dev The first vote for an outcome spells it out.
-    function _propose(Ballot memory ballot, bytes calldata verdicts) private {
-        if (ballot.first) _firstOutcome = ballot.outcome;
-        bytes memory topics = abi.encode(head(), Proposed.selector, ballot.round);
-        _record(bytes.concat(topics, abi.encode(ballot.outcome, ballot.model, _now(), verdicts)), 2);
-    }
+    // How an outcome stands.
 
-    /// @dev An outcome that may be voted for, and how it stands.
     function _ballot(uint32 round, bytes32 newModel, bytes calldata verdicts) private view returns (Ballot memory) {
         if (newModel == 0) revert ZeroDigest();
         uint256 length = verdicts.length;
@@ -236,7 +254,26 @@ contract RoundLedger is Membership {
         return Ballot(round, newModel, outcome, first, votes, quorum(_state.roster));
     }
 
+    /// @dev The first vote for an outcome spells it out.
+    function _propose(Ballot memory ballot, bytes calldata verdicts) private {
+        if (ballot.first) _firstOutcome = ballot.outcome;
+        bytes memory topics = abi.encode(head(), Proposed.selector, ballot.round);
+        _record(bytes.concat(topics, abi.encode(ballot.outcome, ballot.model, _now(), verdicts)), 2);
+    }
+
+    /// @dev Adds votes. Returns the count that belongs into the tally.
+    function _count(Ballot memory ballot, uint32 votes) private returns (uint32) {
+        ballot.votes += votes;
+        if (ballot.first) return ballot.votes;
+        _otherVotes[ballot.outcome] = ballot.votes;
+        return _tally.number();
+    }
+
     // The ends of the phases.
+
+    function _afterAttestations(Ballot memory ballot) private {
+        if (ballot.votes == ballot.needed) _finalize(ballot);
+    }
 
     function _afterCommits() private {
         if (_tally.number() == _state.roster) _closeCommits();

@@ -112,6 +112,12 @@ interface IRoundLedger {
         Signature signature;
     }
 
+    /// @notice A commit that was relayed, in the event.
+    struct Sealing {
+        address participant;
+        bytes28 seal;
+    }
+
     /// @notice An enrolled address. Rounds count from 1, and there are fewer than 2^31.
     struct Participant {
         uint32 number; // 1, 2, 3... in order of enrolment; 0: never enrolled
@@ -150,14 +156,18 @@ interface IRoundLedger {
     event Succeeded(address indexed successor, uint64 time);
     event Opened(uint32 indexed round, bytes32 baseModel, uint32 roster, uint64 deadline, uint64 time);
     event Committed(uint32 indexed round, address indexed participant, bytes28 seal, uint64 time);
+    /// @notice Stands for as many Committed: those that a batch brought, in its order, the skipped ones left out.
+    event CommitsRelayed(uint32 indexed round, uint64 time, Sealing[] commits);
     event CommitsClosed(uint32 indexed round, uint32 commits, uint64 deadline, uint64 time);
     event Revealed(uint32 indexed round, address indexed participant, Metadata metadata, uint64 time);
+    event RevealsRelayed(uint32 indexed round, uint64 time, Opening[] reveals);
     event RevealsClosed(uint32 indexed round, uint32 reveals, uint64 deadline, uint64 time);
     /// @notice The first vote for an outcome spells it out; it follows at once. `outcome` is
     /// keccak256(abi.encode(round, model, verdicts)). `verdicts[n - 1]` is the verdict on participant number n:
     /// 0 nothing revealed, 1 accepted, otherwise the number of the check that excluded its update. No trailing zeros.
     event Proposed(uint32 indexed round, bytes32 outcome, bytes32 model, uint64 time, bytes verdicts);
     event Attested(uint32 indexed round, address indexed participant, bytes32 outcome, uint64 time);
+    event AttestationsRelayed(uint32 indexed round, bytes32 indexed outcome, uint64 time, address[] participants);
     event Finalized(uint32 indexed round, bytes32 model, uint32 attestations, uint64 time);
     event Aborted(uint32 indexed round, AbortReason reason, uint64 time);
 
