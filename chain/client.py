@@ -6,11 +6,11 @@ from eth_account.signers.local import LocalAccount
 from web3.contract import Contract
 
 from chain import artifacts
+from chain.blocks import Depth
 from chain.outbox import Outbox
 from chain.protocol.deployment import Deployment
 from chain.protocol.digest import Digest
 from chain.protocol.seal import Metadata
-from chain.reader import Depth
 from chain.rpc import JsonRpc
 from chain.sender import REPLACE_AFTER, Receipt, Sender
 from chain.signers import Signer

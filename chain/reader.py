@@ -6,8 +6,9 @@ of the deployment record. Needs JSON-RPC only, no web3.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from chain.blocks import Block, Depth
 from chain.protocol.deployment import Deployment, code_hash
 from chain.protocol.errors import Code, ConfigError, TrustError, Unavailable, VerificationError
 from chain.protocol.events import Log
@@ -15,17 +16,6 @@ from chain.rpc import Call, JsonRpc, RpcError, results
 
 WINDOW = 2_000  # blocks asked for at once; halved as long as a server refuses
 _HEAD_CALL = "0x8f7dcfa3"  # head()
-
-
-Depth = int | Literal["finalized"]  # how many blocks lie on top of one that is acted on; or the chain's own word for it
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Which block: a number alone may mean another one after a reorganisation."""
-
-    number: int
-    hash: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from web3 import Web3
 from web3.exceptions import Web3Exception
 
 from chain.answers import Answer, meaning
+from chain.blocks import Depth
 from chain.errors import UnknownRevert, from_revert
 from chain.flight import Flight, transaction_hash
 from chain.outbox import Entry, MemoryOutbox, Outbox
 from chain.protocol.errors import Code, RoundledgerError, Unavailable
-from chain.reader import Depth
 from chain.rpc import JsonRpc, RpcError, results
 from chain.servers import connect
 from chain.signers import Signer, signer_of
@@ -145,8 +145,8 @@ class Sender:
                 ("eth_estimateGas", asked, "pending"),
             )
             limit = int(int(gas, 16) * _GAS_SHARE) + _GAS_EXTRA
-            what = {name: asked[name] for name in ("to", "data") if name in asked}
-            fields = {"chainId": self._chain_id, "gas": limit, "value": 0, **what}
+            what: dict[str, Any] = {name: asked[name] for name in ("to", "data") if name in asked}
+            fields: dict[str, Any] = {"chainId": self._chain_id, "gas": limit, "value": 0, **what}
             entry = self._flight.launch(key, int(pending, 16), fields)
             if entry is not None:
                 return entry

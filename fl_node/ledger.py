@@ -3,10 +3,11 @@
 import time
 from dataclasses import dataclass
 
+from chain.blocks import Block, Depth
 from chain.protocol.errors import Code, Pending, RoundledgerError, TrustError, Unavailable, VerificationError
 from chain.protocol.history import History
 from chain.protocol.rules import Rules
-from chain.reader import Block, Depth, LedgerReader, Reading
+from chain.reader import LedgerReader, Reading
 from chain.rpc import RpcError
 from fl_node.verify import verify_created, verify_head, verify_rules
 
