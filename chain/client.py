@@ -6,12 +6,16 @@ from eth_account.signers.local import LocalAccount
 from web3.contract import Contract
 
 from chain import artifacts
+from chain.blocks import Depth
 from chain.errors import Reverted, from_revert
+from chain.outbox import Outbox
 from chain.protocol.deployment import Deployment
 from chain.protocol.digest import Digest
 from chain.protocol.events import Opening
 from chain.protocol.seal import Metadata
-from chain.sender import Receipt, Sender
+from chain.rpc import JsonRpc
+from chain.sender import REPLACE_AFTER, Receipt, Sender
+from chain.signers import Signer
 from chain.signing import Signature, SignedCommit
 
 
@@ -20,8 +24,16 @@ class LedgerClient:
     (`chain.errors`), Unavailable when the server does not answer, ConfigError when the account cannot pay.
     """
 
-    def __init__(self, url: str, deployment: Deployment, account: LocalAccount) -> None:
-        self._sender = Sender(url, account)
+    def __init__(
+        self,
+        rpc: str | Sequence[str] | JsonRpc,
+        deployment: Deployment,
+        signer: LocalAccount | Signer,
+        outbox: Outbox | None = None,
+        depth: Depth = 0,
+        replace_after: float = REPLACE_AFTER,
+    ) -> None:
+        self._sender = Sender(rpc, signer, outbox, depth, replace_after=replace_after)
         self._contract: Contract = self._sender.web3.eth.contract(
             address=self._sender.web3.to_checksum_address(deployment.address), abi=artifacts.load().abi
         )
@@ -30,57 +42,66 @@ class LedgerClient:
     def address(self) -> str:
         return self._sender.address
 
+    def keep_alive(self, block: int) -> None:
+        """To be called at every look at the ledger, which ended with `block`: see `Sender.keep_alive`."""
+        self._sender.keep_alive(block)
+
     def enrol(self, participant: str) -> Receipt:
-        return self._call("enrol", participant)
+        return self._call(None, "enrol", participant)
 
     def retire(self, participant: str) -> Receipt:
-        return self._call("retire", participant)
+        return self._call(None, "retire", participant)
 
     def rotate(self, replacement: str, consent: Signature) -> Receipt:
         """Gives this account's number to `replacement` from the next round on; `chain.signing.sign_rotation` makes its
         consent.
         """
-        return self._call("rotate", replacement, _signature(consent))
+        return self._call(None, "rotate", replacement, _signature(consent))
 
     def set_pauser(self, pauser: str) -> Receipt:
-        return self._call("setPauser", pauser)
+        return self._call(None, "setPauser", pauser)
 
     def pause(self) -> Receipt:
-        return self._call("pause")
+        return self._call(None, "pause")
 
     def unpause(self) -> Receipt:
-        return self._call("unpause")
+        return self._call(None, "unpause")
 
     def set_successor(self, successor: str) -> Receipt:
         """Once and for ever: no new round opens afterwards."""
-        return self._call("setSuccessor", successor)
+        return self._call(None, "setSuccessor", successor)
+
+    # A round's actions are done once, whoever asks again: the key says what is done.
 
     def open(self, round_number: int) -> Receipt:
-        return self._call("open", round_number)
+        return self._call(f"open {round_number}", "open", round_number)
 
     def commit(self, round_number: int, seal: bytes) -> Receipt:
-        return self._call("commit", round_number, seal)
+        return self._call(f"commit {round_number}", "commit", round_number, seal)
 
     def reveal(self, round_number: int, participant: str, metadata: Metadata) -> Receipt:
-        return self._call("reveal", round_number, participant, _metadata(metadata))
+        return self._call(
+            f"reveal {round_number} {participant}", "reveal", round_number, participant, _metadata(metadata)
+        )
 
     def attest(self, round_number: int, model: Digest, verdicts: bytes) -> Receipt:
-        return self._call("attest", round_number, bytes(model), verdicts)
+        return self._call(f"attest {round_number}", "attest", round_number, bytes(model), verdicts)
 
-    def advance(self, round_number: int) -> Receipt:
-        return self._call("advance", round_number)
+    def advance(self, round_number: int, phase: str = "") -> Receipt:
+        """Closes the phase that is over; `phase` only tells the closes of one round apart."""
+        return self._call(f"advance {round_number} {phase}".rstrip(), "advance", round_number)
 
     # Relaying: many participants' actions in one transaction. What the contract would refuse alone is skipped; `check_`
     # tells beforehand what that is now, entry by entry: the error, or None for what would be taken.
 
     def relay_commits(self, round_number: int, commits: Sequence[SignedCommit]) -> Receipt:
-        return self._call("relayCommits", round_number, _commits(commits))
+        return self._call(None, "relayCommits", round_number, _commits(commits))
 
     def check_commits(self, round_number: int, commits: Sequence[SignedCommit]) -> list[Reverted | None]:
         return self._check("relayCommits", round_number, _commits(commits))
 
     def relay_reveals(self, round_number: int, reveals: Sequence[Opening]) -> Receipt:
-        return self._call("relayReveals", round_number, _openings(reveals))
+        return self._call(None, "relayReveals", round_number, _openings(reveals))
 
     def check_reveals(self, round_number: int, reveals: Sequence[Opening]) -> list[Reverted | None]:
         return self._check("relayReveals", round_number, _openings(reveals))
@@ -88,15 +109,17 @@ class LedgerClient:
     def relay_attestations(
         self, round_number: int, model: Digest, verdicts: bytes, signatures: Sequence[Signature]
     ) -> Receipt:
-        return self._call("relayAttestations", round_number, bytes(model), verdicts, [*map(_signature, signatures)])
+        return self._call(
+            None, "relayAttestations", round_number, bytes(model), verdicts, [*map(_signature, signatures)]
+        )
 
     def check_attestations(
         self, round_number: int, model: Digest, verdicts: bytes, signatures: Sequence[Signature]
     ) -> list[Reverted | None]:
         return self._check("relayAttestations", round_number, bytes(model), verdicts, [*map(_signature, signatures)])
 
-    def _call(self, name: str, *values: object) -> Receipt:
-        return self._sender.send(self._contract.get_function_by_name(name)(*values))
+    def _call(self, key: str | None, name: str, *values: object) -> Receipt:
+        return self._sender.send(key, self._contract.get_function_by_name(name)(*values))
 
     def _check(self, name: str, *values: object) -> list[Reverted | None]:
         answer = self._sender.ask(self._contract.get_function_by_name(name)(*values))

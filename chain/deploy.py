@@ -34,7 +34,7 @@ def deploy(url: str, owner: LocalAccount, rules: Rules, genesis_model: Digest, f
         rules.ledger.quorum_bps,
     )
     contract = sender.web3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
-    receipt = sender.send(contract.constructor(owner.address, on_chain))
+    receipt = sender.send(None, contract.constructor(owner.address, on_chain))
     code = bytes.fromhex(rpc.call("eth_getCode", receipt.contract, hex(receipt.block))[2:])
     if not artifact.runtime_matches(code):
         raise TrustError(Code.L1, f"bytecode of {receipt.contract}", "the committed artifact", code_hash(code))

@@ -5,22 +5,34 @@ of the deployment record. Needs JSON-RPC only, no web3.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+from chain.blocks import Block, Depth
 from chain.protocol.abi import WORD
 from chain.protocol.deployment import Deployment, code_hash
-from chain.protocol.errors import Code, ConfigError, TrustError, Unavailable
+from chain.protocol.errors import Code, ConfigError, TrustError, Unavailable, VerificationError
 from chain.protocol.events import HEAD_BYTES, Log
-from chain.rpc import Rpc, RpcError
+from chain.rpc import Call, JsonRpc, RpcError, results
 
 WINDOW = 2_000  # blocks asked for at once; halved as long as a server refuses
 _HEAD_CALL = "0x8f7dcfa3"  # head()
 
 
-class LedgerReader:
-    """Read access to one deployed ledger through one RPC server. Every method may raise Unavailable."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The logs up to a block and the head there; `before` is the present hash of the block where the last one ended."""
 
-    def __init__(self, rpc: Rpc, deployment: Deployment) -> None:
+    block: Block
+    logs: list[Log]
+    head: bytes
+    before: str | None
+
+
+class LedgerReader:
+    """Read access to one deployed ledger through one RPC server, or several. Every method may raise Unavailable."""
+
+    def __init__(self, rpc: JsonRpc, deployment: Deployment) -> None:
         self.rpc, self.deployment = rpc, deployment
 
     def check_deployment(self) -> None:
@@ -30,69 +42,144 @@ class LedgerReader:
         TrustError when what stands there is not what was pinned.
         """
         pinned = self.deployment
-        if (chain_id := self._quantity("eth_chainId")) != pinned.chain_id:
+        chain, first, code = results(
+            self.rpc,
+            ("eth_chainId",),
+            ("eth_getBlockByNumber", "0x0", False),
+            ("eth_getCode", pinned.address, "latest"),
+        )
+        if (chain_id := self._quantity("eth_chainId", chain)) != pinned.chain_id:
             problem = f"this server is on chain {chain_id}, the deployment record names chain {pinned.chain_id}"
             raise ConfigError(self.rpc.name, f"wrong chain id: {problem}", "check --rpc and the deployment record")
-        genesis = self.block(0).get("hash")
-        if genesis != pinned.genesis_block:
-            raise TrustError(Code.L1, "genesis block", pinned.genesis_block, genesis)
-        code = self._bytes("eth_getCode", pinned.address, "latest")
-        if not code:
+        genesis = self._block(first)
+        if genesis is None:
+            raise Unavailable(Code.L1, "block 0", f"{self.rpc.name} does not have it")
+        if genesis.hash != pinned.genesis_block:
+            raise TrustError(Code.L1, "genesis block", pinned.genesis_block, genesis.hash)
+        runtime = self._bytes("eth_getCode", code)
+        if not runtime:
             hint = "was the devnet started again without its saved state?"
             raise ConfigError(pinned.address, f"no contract at this address on chain {chain_id}", hint)
-        if (found := code_hash(code)) != pinned.bytecode_hash:
+        if (found := code_hash(runtime)) != pinned.bytecode_hash:
             raise TrustError(Code.L1, f"bytecode of {pinned.address}", pinned.bytecode_hash, found)
 
     def block_number(self) -> int:
-        return self._quantity("eth_blockNumber")
+        return self._quantity("eth_blockNumber", self.rpc.call("eth_blockNumber"))
 
-    def block(self, number: int) -> dict[str, Any]:
-        found = self.rpc.call("eth_getBlockByNumber", hex(number), False)
-        if not isinstance(found, dict):
-            raise Unavailable(Code.L1, f"block {number}", f"{self.rpc.name} does not have it")
+    def newest(self, depth: Depth = 0) -> Block:
+        """The newest block that lies deep enough; before there is one, the first. Raises Unavailable, RpcError."""
+        tag = depth if isinstance(depth, str) else "latest" if depth == 0 else hex(max(0, self.block_number() - depth))
+        found = self.find(tag)
+        if found is None:
+            raise Unavailable(Code.L1, f"block {tag}", f"{self.rpc.name} does not have it")
         return found
+
+    def find(self, block: int | str) -> Block | None:
+        """The block of a number or tag; None if the server has none."""
+        tag = block if isinstance(block, str) else hex(block)
+        return self._block(self.rpc.call("eth_getBlockByNumber", tag, False))
+
+    def read(self, first: int, last: int, before: Block | None = None) -> Reading:
+        """Everything from block `first` to `last`: one request, unless it is a long way. Raises Unavailable.
+
+        The parts may be of different moments: the head must be that of the logs, or they are read again.
+        """
+        start = max(first, last - WINDOW + 1)
+        logs = list(self.logs(first, start - 1))
+        calls: list[Call] = [
+            ("eth_getLogs", self._query(start, last)),
+            self._head_call(last),
+            ("eth_getBlockByNumber", hex(last), False),
+        ]
+        if before is not None:
+            calls.append(("eth_getBlockByNumber", hex(before.number), False))
+        found, head, newest, *earlier = self.rpc.batch(calls)
+        logs += self.logs(start, last) if isinstance(found, RpcError) else self._logs(found, start, last)
+        block = self._block(newest)
+        former = self._block(earlier[0]) if earlier else None
+        if block is None or block.number != last:
+            raise Unavailable(Code.L1, f"block {last}", f"{self.rpc.name} does not have it")
+        return Reading(block, logs, self._head(head, last), former.hash if former else None)
+
+    def compare(self, reading: Reading, *, buried: bool) -> None:
+        """L2: every other server that can be reached has the same head at the same block; one that is behind, or on
+        another branch of blocks that are not buried yet, says nothing. Raises VerificationError naming both.
+        """
+        block = reading.block
+        for name, (newest, head) in self.rpc.elsewhere(
+            [("eth_getBlockByNumber", hex(block.number), False), self._head_call(block.number)]
+        ):
+            if isinstance(newest, RpcError) or isinstance(head, RpcError) or (theirs := self._block(newest)) is None:
+                continue
+            if theirs.hash != block.hash:
+                if buried:
+                    ours = f"{block.hash} ({self.rpc.name})"
+                    raise VerificationError(Code.L2, f"hash of block {block.number}", ours, f"{theirs.hash} ({name})")
+            elif (found := self._head(head, block.number)) != reading.head:
+                ours, other = f"0x{reading.head.hex()} ({self.rpc.name})", f"0x{found.hex()} ({name})"
+                raise VerificationError(Code.L2, f"head at block {block.number}", ours, other)
 
     def head(self, block: int) -> bytes:
         """The running head as of the end of `block`."""
-        try:
-            word = self._bytes("eth_call", {"to": self.deployment.address, "data": _HEAD_CALL}, hex(block))
-        except RpcError as error:
-            raise Unavailable(Code.L2, f"head at block {block}", error) from None
-        if len(word) != WORD or any(word[HEAD_BYTES:]):
-            raise Unavailable(Code.L2, f"head at block {block}", self._senseless("head()"))
-        return word[:HEAD_BYTES]
+        return self._head(self.rpc.batch([self._head_call(block)])[0], block)
 
     def logs(self, first: int, last: int) -> Iterator[Log]:
         """Every log of the ledger in blocks `first` to `last`, in order."""
         size = WINDOW
         while first <= last:
             until = min(last, first + size - 1)
-            query = {"address": self.deployment.address, "fromBlock": hex(first), "toBlock": hex(until)}
             try:
-                found = self.rpc.call("eth_getLogs", query)
+                found = self.rpc.call("eth_getLogs", self._query(first, until))
             except RpcError as error:
                 if size == 1:
                     raise Unavailable(Code.L2, f"logs of block {first}", error) from None
                 size = max(1, size // 2)
                 continue
-            try:
-                logs = [_log(raw) for raw in _checked_list(found)]
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise Unavailable(
-                    Code.L2, f"logs of blocks {first} to {until}", self._senseless("eth_getLogs")
-                ) from None
-            yield from logs
+            yield from self._logs(found, first, until)
             first = until + 1
 
-    def _quantity(self, method: str, *params: object) -> int:
+    def _query(self, first: int, last: int) -> dict[str, str]:
+        return {"address": self.deployment.address, "fromBlock": hex(first), "toBlock": hex(last)}
+
+    def _head_call(self, block: int) -> Call:
+        return ("eth_call", {"to": self.deployment.address, "data": _HEAD_CALL}, hex(block))
+
+    # ------------------------------------------------------ what answers mean
+
+    def _head(self, found: Any, block: int) -> bytes:
+        if isinstance(found, RpcError):
+            raise Unavailable(Code.L2, f"head at block {block}", found)
+        word = self._bytes("eth_call", found)
+        if len(word) != WORD or any(word[HEAD_BYTES:]):
+            raise Unavailable(Code.L2, f"head at block {block}", self._senseless("head()"))
+        return word[:HEAD_BYTES]
+
+    def _logs(self, found: Any, first: int, last: int) -> list[Log]:
         try:
-            return int(self.rpc.call(method, *params), 16)
+            return [_log(raw) for raw in _checked_list(found)]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            reason = self._senseless("eth_getLogs")
+            raise Unavailable(Code.L2, f"logs of blocks {first} to {last}", reason) from None
+
+    def _block(self, found: Any) -> Block | None:
+        if found is None:
+            return None
+        if isinstance(found, RpcError):
+            raise Unavailable(Code.L1, self.rpc.name, found)
+        try:
+            return Block(int(found["number"], 16), str(found["hash"]))
+        except (ValueError, TypeError, KeyError):
+            raise Unavailable(Code.L1, self.rpc.name, self._senseless("eth_getBlockByNumber")) from None
+
+    def _quantity(self, method: str, found: Any) -> int:
+        try:
+            return int(found, 16)
         except (ValueError, TypeError):
             raise Unavailable(Code.L1, self.rpc.name, self._senseless(method)) from None
 
-    def _bytes(self, method: str, *params: object) -> bytes:
+    def _bytes(self, method: str, found: Any) -> bytes:
         try:
-            return bytes.fromhex(self.rpc.call(method, *params).removeprefix("0x"))
+            return bytes.fromhex(found.removeprefix("0x"))
         except (ValueError, AttributeError):
             raise Unavailable(Code.L1, self.rpc.name, self._senseless(method)) from None
 

@@ -1,4 +1,4 @@
-"""One JSON-RPC call over HTTP, and what its failure means.
+"""JSON-RPC calls over HTTP, one or several in a request, and what their failure means.
 
 `Unavailable` says that the server could not be asked (down, too slow, too large, not JSON-RPC): retry. `RpcError` says
 that the server was asked and refused: the caller decides. Nothing is retried here.
@@ -10,8 +10,9 @@ as web3's provider for both; and it takes no proxy or password from the environm
 import itertools
 import json
 import time
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import unquote, urlsplit
 
 import urllib3
@@ -52,6 +53,26 @@ class RpcError(RoundledgerError):
             return None
 
 
+Call = tuple[Any, ...]  # the method, then its parameters
+
+
+class JsonRpc(Protocol):
+    """What can be asked: one server (`Rpc`), or several of one chain (`chain.servers.Servers`)."""
+
+    @property
+    def name(self) -> str:
+        """Who answers, fit to be shown: scheme, host and port."""
+
+    def call(self, method: str, *params: Any) -> Any: ...
+
+    def batch(self, calls: Sequence[Call]) -> list[Any]: ...
+
+    def elsewhere(self, calls: Sequence[Call]) -> list[tuple[str, list[Any]]]:
+        """The same batch, asked of every other server that can be reached: the name and the results of each."""
+
+    def close(self) -> None: ...
+
+
 class Rpc:
     """A JSON-RPC server at an http(s) address, over kept-alive connections. Threads may share one.
 
@@ -64,6 +85,7 @@ class Rpc:
         self.name, self._target, authorization = _parse_url(url)
         self.timeout, self.max_reply = timeout, max_reply
         self._ids = itertools.count(1)
+        self._takes_batches = True
         headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip", **authorization}
         self._pool = urllib3.PoolManager(maxsize=8, retries=False, headers=headers)
 
@@ -85,20 +107,58 @@ class Rpc:
     def call(self, method: str, *params: Any) -> Any:
         """The result of `method`. Raises Unavailable if the server could not be asked, RpcError if it refused."""
         number = next(self._ids)
-        body = json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}).encode()
-        status, content = self._post(body)
+        reply = self._exchange({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+        if not isinstance(reply, dict):
+            raise self._unavailable("the answer is not JSON-RPC")
+        result = self._result(method, reply, number)
+        if isinstance(result, RpcError):
+            raise result
+        return result
+
+    def batch(self, calls: Sequence[Call]) -> list[Any]:
+        """The results of several calls, in their order, by one request (JSON-RPC 2.0, section 6). A call that was
+        refused has its RpcError as its result. A server that takes no batches is asked one by one. Raises Unavailable.
+        """
+        if self._takes_batches and len(calls) > 1:
+            numbers = [next(self._ids) for _ in calls]
+            named = zip(numbers, calls, strict=True)
+            replies = self._exchange(
+                [{"jsonrpc": "2.0", "id": number, "method": call[0], "params": call[1:]} for number, call in named]
+            )
+            if isinstance(replies, list):
+                found = {reply.get("id"): reply for reply in replies if isinstance(reply, dict)}
+                return [self._result(call[0], found.get(n, {}), n) for n, call in zip(numbers, calls, strict=True)]
+            if not isinstance(replies, dict) or "error" not in replies:
+                raise self._unavailable("the answer is not JSON-RPC")
+            self._takes_batches = False
+        return [self._attempt(call) for call in calls]
+
+    def elsewhere(self, calls: Sequence[Call]) -> list[tuple[str, list[Any]]]:
+        """Nothing: there is no other server."""
+        return []
+
+    def _attempt(self, call: Call) -> Any:
+        try:
+            return self.call(*call)
+        except RpcError as error:
+            return error
+
+    def _exchange(self, request: object) -> Any:
+        """The answer to a request, parsed. Raises Unavailable."""
+        status, content = self._post(json.dumps(request).encode())
         # 400 is what some servers send with a JSON-RPC error; every other status is about reaching the server.
         if status not in (200, 400):
             raise self._unavailable(f"HTTP status {status}")
         try:
-            reply = from_json(content)
+            return from_json(content)
         except ValueError:
             raise self._unavailable("the answer is not JSON") from None
-        if not isinstance(reply, dict):
-            raise self._unavailable("the answer is not JSON-RPC")
+
+    def _result(self, method: str, reply: dict[str, Any], number: int) -> Any:
+        """What the reply to call `number` says: a result, or the RpcError. Raises Unavailable if it is none."""
         error = reply.get("error")
         if error is not None:
-            raise _rpc_error(method, error)
+            return _rpc_error(method, error)
         if "result" not in reply or reply.get("id") != number:
             raise self._unavailable("the answer is not the one to this call")
         return reply["result"]
@@ -137,6 +197,15 @@ class Rpc:
 
     def _unavailable(self, reason: str) -> Unavailable:
         return Unavailable(Code.L1, self.name, reason)
+
+
+def results(rpc: JsonRpc, *calls: Call) -> list[Any]:
+    """The results of a batch. Raises Unavailable, and RpcError if one of the calls was refused."""
+    found = rpc.batch(calls)
+    for result in found:
+        if isinstance(result, RpcError):
+            raise result
+    return found
 
 
 def _parse_url(url: str) -> tuple[str, str, dict[str, str]]:

@@ -1,29 +1,39 @@
-"""Sending transactions from one account: the nonce manager, fees, receipts, and reverts as typed exceptions.
+"""Sending transactions from one account, each action once: estimates, receipts, and reverts as typed exceptions.
 
-web3 encodes the call, eth-account signs it. Everything that is asked and sent goes through `chain.rpc`, so that a
-server's answer is bounded in size, depth and time; and a transaction costs three requests, where web3 by itself makes
-nine.
+web3 encodes the call; `chain.flight` sees to it that it arrives. Everything that is asked and sent goes through
+`chain.rpc`, so that a server's answer is bounded in size, depth and time; and a transaction costs three requests, where
+web3 by itself makes nine.
 """
 
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from eth_abi.exceptions import DecodingError
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.exceptions import Web3Exception
 
+from chain.answers import Answer, meaning
+from chain.blocks import Depth
 from chain.errors import UnknownRevert, from_revert
-from chain.protocol.errors import Code, ConfigError, RoundledgerError, Unavailable
-from chain.rpc import Rpc, RpcError
+from chain.flight import Flight, transaction_hash
+from chain.outbox import Entry, MemoryOutbox, Outbox
+from chain.protocol.errors import Code, RoundledgerError, Unavailable
+from chain.rpc import JsonRpc, RpcError, results
+from chain.servers import connect
+from chain.signers import Signer, signer_of
 
 TIMEOUT = 60.0  # seconds for a transaction to be mined
-POLL = 0.05  # seconds between looks for the receipt
+REPLACE_AFTER = 60.0  # seconds after which a transaction that is not mined is replaced by a dearer one
+POLL, SLOWEST = 0.05, 1.0  # seconds between looks for the receipt: the first wait, and the longest
+REVIVE = 2.0  # seconds between looks for what the network has lost
 _GAS_SHARE, _GAS_EXTRA = 1.25, 40_000  # between estimate and mining the call may turn out to be the last of its phase
-_FEES_LAST = 10.0  # seconds that a look at the fees is good for
-_BASE_FEES = 2  # times the present base fee that is offered at most: it doubles in six full blocks
+_TRIES = 5  # nonces to try, while another program uses the account
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +45,135 @@ class Receipt:
 
 
 class Sender:
-    """Signs with one account and keeps its nonces. Thread safe; one Sender an account."""
+    """Sends for one account and keeps its nonces. Thread safe; one Sender an account.
 
-    def __init__(self, url: str, account: LocalAccount, timeout: float = TIMEOUT) -> None:
-        self.account, self.timeout = account, timeout
+    With `depth` 0 an action is done when it is mined, and its entry leaves the outbox. Otherwise it stays until
+    `keep_alive` has seen it deep enough.
+    """
+
+    def __init__(
+        self,
+        rpc: str | Sequence[str] | JsonRpc,
+        signer: LocalAccount | Signer,
+        outbox: Outbox | None = None,
+        depth: Depth = 0,
+        timeout: float = TIMEOUT,
+        replace_after: float = REPLACE_AFTER,
+    ) -> None:
+        self.signer, self.depth, self.timeout = signer_of(signer), depth, timeout
+        self.outbox: Outbox = MemoryOutbox() if outbox is None else outbox
         self.web3 = Web3()  # of no server: it only encodes
-        self._rpc = Rpc(url)
-        self._lock = threading.Lock()
-        self._nonce: int | None = None
+        self._rpc = connect(rpc)
+        self._flight = Flight(self._rpc, self.signer, self.outbox, replace_after)
+        self._lock = threading.RLock()
         self._chain_id: int | None = None
-        self._fees: tuple[float, dict[str, int]] = (-_FEES_LAST, {})
+        self._kept: tuple[int, float] = (-1, 0.0)  # the block and time of the last `keep_alive`
 
     @property
     def address(self) -> str:
-        return str(self.account.address)
+        return self.signer.address
 
-    def send(self, call: Any) -> Receipt:
-        """Estimates, signs, sends `call` (a web3 contract call or constructor) and waits until it is mined.
+    def send(self, key: str | None, call: Any) -> Receipt:
+        """Has `call` (a web3 contract call or constructor) done once for this `key`, and waits until it is mined.
+
+        If the outbox has an entry for the key that is on its way or mined, that one is waited for; otherwise the call
+        is estimated, signed, put into the outbox and sent. None: an action that may be done any number of times.
 
         Raises the Reverted subclass that the contract gives, ConfigError when the account cannot pay, Unavailable
-        when the server does not answer sensibly or does not mine in time.
+        when the server does not answer sensibly or does not mine in time: calling again goes on with the same bytes.
         """
+        return self._guarded(lambda: self._send(key, call))
+
+    def keep_alive(self, block: int) -> None:
+        """Forgets what lies in `block` or before it, the newest block that is deep enough, and sends again what has
+        vanished: lost on the way, or thrown out by a reorganisation. Cheap; to be called at every look at the ledger.
+
+        Raises as `send`.
+        """
+        now = time.monotonic()
+        if (block == self._kept[0] and now - self._kept[1] < REVIVE) or not self.outbox.entries():
+            return
+        with self._lock:
+            self._guarded(lambda: self._flight.forget(block))
+            self._guarded(self._flight.revive)
+        self._kept = block, now
+
+    def _send(self, key: str | None, call: Any) -> Receipt:
+        asked = self._asked(call)
+        with self._lock:
+            self._flight.revive()  # what comes before must not be missing
+            entry = self._resumable(key) or self._start(key, asked)
+        receipt = self._mined(entry)
+        if self.depth == 0:
+            with self._lock:
+                self._flight.drop(entry.nonce)
+        sent = receipt["transactionHash"]
+        if int(receipt["status"], 16) != 1:
+            self._rpc.call("eth_call", asked, "latest")  # the state that refused it is the present one: it tells why
+            raise UnknownRevert(f"transaction {sent} failed")
+        block, gas = int(receipt["blockNumber"], 16), int(receipt["gasUsed"], 16)
+        contract = receipt.get("contractAddress")
+        return Receipt(sent, block, gas, contract and Web3.to_checksum_address(contract))
+
+    def _asked(self, call: Any) -> dict[str, Any]:
+        """The call as `eth_estimateGas` and `eth_call` take it."""
+        nothing = {"chainId": 0, "nonce": 0, "gas": 0, "value": 0, "maxFeePerGas": 0, "maxPriorityFeePerGas": 0}
+        built = call.build_transaction({"from": self.address, **nothing})
+        return {key: built[key] for key in ("from", "to", "data") if built.get(key)}
+
+    def _resumable(self, key: str | None) -> Entry | None:
+        """The entry that does, or has done, what the key says; None if there is none, it failed, or another program
+        used its nonce.
+        """
+        entry = self._flight.newest(key)
+        if entry is None:
+            return None
+        receipt = self._flight.receipt(entry)
+        if receipt is not None:
+            return entry if int(receipt["status"], 16) == 1 else None
+        return entry if self._flight.count("latest") <= entry.nonce else None
+
+    def _start(self, key: str | None, asked: dict[str, Any]) -> Entry:
+        """Estimates, and sends."""
+        if self._chain_id is None:
+            self._chain_id = int(self._rpc.call("eth_chainId"), 16)
+        for _ in range(_TRIES):
+            pending, gas = results(
+                self._rpc,
+                ("eth_getTransactionCount", self.address, "pending"),
+                # In the block to come, at its time: where blocks come only with transactions (Anvil), a window that
+                # has passed since the last one would otherwise look open for ever.
+                ("eth_estimateGas", asked, "pending"),
+            )
+            limit = int(int(gas, 16) * _GAS_SHARE) + _GAS_EXTRA
+            what: dict[str, Any] = {name: asked[name] for name in ("to", "data") if name in asked}
+            fields: dict[str, Any] = {"chainId": self._chain_id, "gas": limit, "value": 0, **what}
+            entry = self._flight.launch(key, int(pending, 16), fields)
+            if entry is not None:
+                return entry
+        raise Unavailable(Code.L1, self._rpc.name, f"another program uses every nonce of {self.address}")
+
+    def _mined(self, entry: Entry) -> dict[str, Any]:
+        """The receipt. Raises Unavailable if the transaction is not mined in time."""
+        deadline, pause, revived = time.monotonic() + self.timeout, POLL, time.monotonic()
+        while (receipt := self._flight.receipt(entry)) is None:
+            now = time.monotonic()
+            if now > deadline:
+                sent = transaction_hash(entry.raw[-1])
+                raise Unavailable(Code.L1, "transaction", f"{sent} was not mined within {self.timeout:g} s")
+            if now - revived >= min(REVIVE, self._flight.replace_after):
+                revived = now
+                with self._lock:
+                    self._flight.revive()
+                    entry = next((found for found in self.outbox.entries() if found.nonce == entry.nonce), entry)
+            time.sleep(pause)
+            pause = min(SLOWEST, 1.5 * pause)
+        return receipt
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        """What goes wrong in there, as one of our errors."""
         try:
-            return self._send(call)
+            return work()
         except RpcError as error:
             raise self._refused(error) from None
         except RoundledgerError:
@@ -68,76 +184,17 @@ class Sender:
 
     def ask(self, call: Any) -> Any:
         """What `call` would return now, in the block to come; nothing is sent. Raises as `send`."""
-        transaction = call.build_transaction({"from": self.address, "chainId": 0, "nonce": 0, "gas": 0, "gasPrice": 0})
-        asked = {key: transaction[key] for key in ("from", "to", "data")}
+        answer = self._guarded(lambda: self._rpc.call("eth_call", self._asked(call), "pending"))
+        kinds = [str(output["type"]) for output in call.abi["outputs"]]
         try:
-            answer = bytes.fromhex(str(self._rpc.call("eth_call", asked, "pending")).removeprefix("0x"))
-            kinds = [str(output["type"]) for output in call.abi["outputs"]]
-            values = self.web3.codec.decode(kinds, answer)
-        except RpcError as error:
-            raise self._refused(error) from None
-        except (Web3Exception, DecodingError, ValueError) as error:
-            raise Unavailable(Code.L1, self._rpc.name, f"a senseless answer ({type(error).__name__})") from None
+            values = self.web3.codec.decode(kinds, bytes.fromhex(str(answer).removeprefix("0x")))
+        except (DecodingError, ValueError):
+            raise Unavailable(Code.L1, self._rpc.name, "a senseless answer to eth_call") from None
         return values[0] if len(values) == 1 else values
 
-    def _send(self, call: Any) -> Receipt:
-        if self._chain_id is None:
-            self._chain_id = self._quantity("eth_chainId")
-        with self._lock:
-            nonce, self._nonce = self._nonce, None  # if anything goes wrong now, the next one asks the chain
-            if nonce is None:
-                nonce = self._quantity("eth_getTransactionCount", self.address, "pending")
-            about = {"from": self.address, "chainId": self._chain_id, "nonce": nonce, "gas": 0, "value": 0}
-            transaction = call.build_transaction(about | self._offer())
-            asked = {key: transaction[key] for key in ("from", "to", "data") if transaction.get(key)}
-            try:
-                transaction["gas"] = self._gas(asked)
-            except RpcError:
-                self._nonce = nonce  # nothing was sent
-                raise
-            signed = self.account.sign_transaction({key: transaction[key] for key in transaction if key != "from"})
-            sent = self._rpc.call("eth_sendRawTransaction", signed.raw_transaction.to_0x_hex())
-            self._nonce = nonce + 1
-        receipt = self._mined(sent)
-        if int(receipt["status"], 16) != 1:
-            self._rpc.call("eth_call", asked, "latest")  # the state that refused it is the present one: it tells why
-            raise UnknownRevert(f"transaction {sent} failed")
-        block, gas = int(receipt["blockNumber"], 16), int(receipt["gasUsed"], 16)
-        contract = receipt.get("contractAddress")
-        return Receipt(sent, block, gas, contract and Web3.to_checksum_address(contract))
-
-    def _gas(self, asked: dict[str, Any]) -> int:
-        # In the block to come, at its time: where blocks come only with transactions (Anvil), a window that has passed
-        # since the last one would otherwise look open for ever.
-        return int(self._quantity("eth_estimateGas", asked, "pending") * _GAS_SHARE) + _GAS_EXTRA
-
-    def _offer(self) -> dict[str, int]:
-        """The fees to offer (EIP-1559), in wei for a unit of gas."""
-        seen, offer = self._fees
-        if time.monotonic() - seen >= _FEES_LAST:
-            tip = self._quantity("eth_maxPriorityFeePerGas")
-            base = int(self._rpc.call("eth_getBlockByNumber", "latest", False)["baseFeePerGas"], 16)
-            offer = {"maxPriorityFeePerGas": tip, "maxFeePerGas": tip + _BASE_FEES * base}
-            self._fees = time.monotonic(), offer
-        return offer
-
-    def _mined(self, sent: str) -> dict[str, Any]:
-        """The receipt. Raises Unavailable if the transaction is not mined in time."""
-        deadline = time.monotonic() + self.timeout
-        while True:
-            receipt = self._rpc.call("eth_getTransactionReceipt", sent)
-            if receipt is not None:
-                return dict(receipt)
-            if time.monotonic() > deadline:
-                raise Unavailable(Code.L1, "transaction", f"{sent} was not mined within {self.timeout:g} s")
-            time.sleep(POLL)
-
-    def _quantity(self, method: str, *params: Any) -> int:
-        return int(self._rpc.call(method, *params), 16)
-
     def _refused(self, error: RpcError) -> RoundledgerError:
-        if "insufficient funds" in error.message.lower():
-            return ConfigError(self.address, "not enough funds for the transaction", "send it some of the chain's coin")
+        if meaning(error) is Answer.POOR:
+            return self._flight.poor(None)
         if error.revert:
             return from_revert(error.revert, error.message)
         if "revert" in error.message.lower():

@@ -1,15 +1,19 @@
 """What a participant signs so that anybody may bring it: commits, attestations, and the consent to take over a number.
 
-A signature is in its short form (EIP-2098), as the contract reads it. Signing sends nothing and needs no coin.
+Typed data (EIP-712), so that a signing server can show what it signs; the signature is in its short form (EIP-2098), as
+the contract reads it. Signing sends nothing and needs no coin.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
 from chain.protocol.deployment import Deployment
 from chain.protocol.digest import Digest
-from chain.protocol.seal import attestation_digest, commit_digest, domain_separator, rotation_digest
+from chain.protocol.seal import ATTESTATION_TYPE, COMMIT_TYPE, DOMAIN_NAME, DOMAIN_TYPE, DOMAIN_VERSION, ROTATION_TYPE
+from chain.signers import Signer, signer_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,32 +34,53 @@ class SignedCommit:
 
 
 def sign_commit(
-    account: LocalAccount, deployment: Deployment, round_number: int, seal: bytes, deadline: int
+    signer: Signer | LocalAccount, deployment: Deployment, round_number: int, seal: bytes, deadline: int
 ) -> SignedCommit:
-    """For `LedgerClient.relay_commits`."""
-    digest = commit_digest(_domain(deployment), round_number, seal, deadline)
-    return SignedCommit(seal, _sign(account, digest, deadline))
+    """For `LedgerClient.relay_commits`. Raises as `Signer` does; so do the others."""
+    message = {"round": round_number, "seal": seal, "deadline": deadline}
+    return SignedCommit(seal, _sign(signer, deployment, COMMIT_TYPE, message))
 
 
 def sign_attestation(
-    account: LocalAccount, deployment: Deployment, round_number: int, model: Digest, verdicts: bytes, deadline: int
+    signer: Signer | LocalAccount,
+    deployment: Deployment,
+    round_number: int,
+    model: Digest,
+    verdicts: bytes,
+    deadline: int,
 ) -> Signature:
     """For `LedgerClient.relay_attestations`."""
-    digest = attestation_digest(_domain(deployment), round_number, model, verdicts, deadline)
-    return _sign(account, digest, deadline)
+    message = {"round": round_number, "model": bytes(model), "verdicts": verdicts, "deadline": deadline}
+    return _sign(signer, deployment, ATTESTATION_TYPE, message)
 
 
-def sign_rotation(account: LocalAccount, deployment: Deployment, participant: str, deadline: int) -> Signature:
-    """The consent of `account` to take over the number of `participant`, for `LedgerClient.rotate`."""
-    digest = rotation_digest(_domain(deployment), participant, str(account.address), deadline)
-    return _sign(account, digest, deadline)
+def sign_rotation(signer: Signer | LocalAccount, deployment: Deployment, participant: str, deadline: int) -> Signature:
+    """The consent of the signer's account to take over the number of `participant`, for `LedgerClient.rotate`."""
+    message = {"participant": participant, "replacement": signer_of(signer).address, "deadline": deadline}
+    return _sign(signer, deployment, ROTATION_TYPE, message)
 
 
-def _domain(deployment: Deployment) -> bytes:
-    return domain_separator(deployment.chain_id, deployment.address)
+def _sign(signer: Signer | LocalAccount, deployment: Deployment, kind: str, message: Mapping[str, Any]) -> Signature:
+    name, fields = _fields(kind)
+    document = {
+        "types": {"EIP712Domain": _fields(DOMAIN_TYPE)[1], name: fields},
+        "primaryType": name,
+        "domain": {
+            "name": DOMAIN_NAME,
+            "version": DOMAIN_VERSION,
+            "chainId": deployment.chain_id,
+            "verifyingContract": deployment.address,
+        },
+        # a signing server is asked in JSON
+        "message": {key: "0x" + value.hex() if isinstance(value, bytes) else value for key, value in message.items()},
+    }
+    signature = signer_of(signer).sign_typed(document)
+    r, s, parity = signature[:32], int.from_bytes(signature[32:64], "big"), signature[64] % 27
+    return Signature(message["deadline"], r, (s | parity << 255).to_bytes(32, "big"))
 
 
-def _sign(account: LocalAccount, digest: bytes, deadline: int) -> Signature:
-    signed = account.unsafe_sign_hash(digest)
-    parity = signed.v - 27
-    return Signature(deadline, signed.r.to_bytes(32, "big"), (signed.s | parity << 255).to_bytes(32, "big"))
+def _fields(kind: str) -> tuple[str, list[dict[str, str]]]:
+    """Name and fields of an encoded type, `Name(type name,type name...)`, as typed data lists them."""
+    name, _, rest = kind.rstrip(")").partition("(")
+    pairs = [field.split(" ") for field in rest.split(",")]
+    return name, [{"name": field, "type": of} for of, field in pairs]

@@ -3,28 +3,42 @@ the file.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, Strict, ValidationError, model_validator
 
 from chain.files import read_toml
 from chain.protocol.errors import ConfigError
 from chain.protocol.rules import Name, Table, explain
 
+if TYPE_CHECKING:
+    from chain.signers import Signer
+
+FULL_NODE_STATES = 64  # half of the blocks whose state a full node still knows
+
 
 class NodeConfig(Table):
-    """One node. `data` is a file or a built-in set, `blobs` a folder or an object store's URL, `poll` in seconds."""
+    """One node. `data` is a file or a built-in set, `blobs` a folder or an object store's URL; `poll` and
+    `replace_after` in seconds, `depth` in blocks.
+
+    Its key is one of three: `keystore` with `password_file`, `key_environment`, or `remote_signer` with `address`.
+    """
 
     format: Literal["roundledger-node/1"]
     name: Name
     federation: Path
     deployment: Path
-    rpc: Name
+    rpc: Name | Annotated[tuple[Name, ...], Field(min_length=1)]
     blobs: Name
     data: Name
-    keystore: Path
-    password_file: Path
+    keystore: Path | None = None
+    password_file: Path | None = None
+    key_environment: Name | None = None
+    remote_signer: Name | None = None
+    address: Name | None = None
     state: Path
+    depth: Annotated[int, Strict(), Field(ge=0, le=FULL_NODE_STATES)] | Literal["finalized"] = "finalized"
+    replace_after: Annotated[float, Field(ge=1, le=86_400)] = 60.0
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     poll: Annotated[float, Field(gt=0, le=60)] = 0.1
 
@@ -36,13 +50,48 @@ class NodeConfig(Table):
         except ValidationError as error:
             raise ConfigError(path, explain(error)) from None
         folder = path.absolute().parent
-        paths = {
-            name: folder / getattr(config, name)
-            for name in ("federation", "deployment", "keystore", "password_file", "state")
-        }
+        names = ("federation", "deployment", "keystore", "password_file", "state")
+        paths = {name: folder / path for name in names if (path := getattr(config, name)) is not None}
         return config.model_copy(
             update=paths | {name: place(getattr(config, name), folder) for name in ("blobs", "data")}
         )
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        ways = ("keystore", "password_file"), ("key_environment",), ("remote_signer", "address")
+        given = [[name for name in way if getattr(self, name) is not None] for way in ways]
+        if sorted(map(len, given)) != [0, 0, max(map(len, given))] or list(map(tuple, given)) == [()] * 3:
+            problem = "with exactly one of `keystore` (and its `password_file`), `key_environment`, `remote_signer`"
+            raise ValueError(f"say what the node signs with, {problem} (and `address`)")
+        for way, names in zip(ways, given, strict=True):
+            if names and len(names) < len(way):
+                raise ValueError(f"`{way[0]}` and `{way[1]}` belong together")
+        return self
+
+    def signer(self) -> "Signer":
+        """What the node signs with. Raises ConfigError, and Unavailable if a remote signer cannot be asked."""
+        from chain import keys, signers  # noqa: PLC0415 - slow to load
+
+        if self.key_environment is not None:
+            return signers.from_environment(self.key_environment)
+        if self.remote_signer is not None and self.address is not None:
+            remote = signers.RemoteSigner(self.remote_signer, self.address)
+            remote.check()
+            return remote
+        assert self.keystore is not None  # noqa: S101 - one of the three is given
+        assert self.password_file is not None  # noqa: S101 - it belongs to the keystore
+        return signers.LocalSigner(keys.unlock(self.keystore, keys.read_password(self.password_file)))
+
+    def participant(self) -> str:
+        """The address that the node acts as, without its password. Raises ConfigError."""
+        from chain import keys, signers  # noqa: PLC0415 - slow to load
+
+        if self.keystore is not None:
+            return keys.address_of(self.keystore)
+        if self.key_environment is not None:
+            return signers.from_environment(self.key_environment).address
+        assert self.address is not None  # noqa: S101 - one of the three is given
+        return self.address
 
 
 def place(location: str, folder: Path) -> str:

@@ -3,13 +3,16 @@
 import time
 from dataclasses import dataclass
 
-from chain.protocol.errors import Code, TrustError, Unavailable, VerificationError
+from chain.blocks import Block, Depth
+from chain.protocol.errors import Code, Pending, RoundledgerError, TrustError, Unavailable, VerificationError
 from chain.protocol.history import History
 from chain.protocol.rules import Rules
-from chain.reader import LedgerReader
+from chain.reader import LedgerReader, Reading
+from chain.rpc import RpcError
 from fl_node.verify import verify_created, verify_head, verify_rules
 
 LOOKS, PAUSE = 3, 0.2  # how often, and seconds between
+RECHECK = 30.0  # seconds after which the server must show again that it is the pinned ledger's
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +24,12 @@ class Checkpoint:
 
 
 class Ledger:
-    """A verified history. After `sync` it satisfies L1 (what was created), L2, L3, L4, C1, U6 and A3 up to `block`.
+    """A verified history. After `sync` it satisfies L1 (what was created), L2, L3, L4, C1, U6 and A3 up to `block`, the
+    newest block with `depth` others on top ("finalized": that the chain itself calls so).
 
-    Logs and head come from one server. One that lies in the logs alone is found; one that invents a whole history and
-    its head is not, unless the history must extend a `checkpoint` or pass through a `known_head` from elsewhere.
+    Logs and head come from one server; if there are others, their heads must agree. A server alone that lies in the
+    logs is found; one that invents a whole history and its head is not, unless the history must extend a `checkpoint`
+    or pass through a `known_head` from elsewhere.
     """
 
     def __init__(
@@ -33,50 +38,91 @@ class Ledger:
         rules: Rules | None = None,
         checkpoint: Checkpoint | None = None,
         known_head: bytes | None = None,
+        depth: Depth = 0,
     ) -> None:
-        self.reader, self.rules = reader, rules
+        self.reader, self.rules, self.depth = reader, rules, depth
         self.checkpoint, self.known_head = checkpoint, known_head
+        self.replays = 0  # how often blocks that had been replayed were replaced by others
+        self._checked_server, self._checked_at = "", 0.0
         self._reset()
 
     def _reset(self) -> None:
-        self.history, self.block = History(), self.reader.deployment.block - 1
+        self.history = History()
+        self.at: Block | None = None  # the last block replayed
         self._passed_known_head = self._refuted = False
 
+    @property
+    def block(self) -> int:
+        """The last block replayed."""
+        return self.at.number if self.at else self.reader.deployment.block - 1
+
     def sync(self) -> History:
-        """Replays what is new. Raises VerificationError, TrustError (L1) or Unavailable.
+        """Replays what is new. Raises VerificationError, TrustError (L1), ConfigError (another chain, no contract),
+        Pending (the ledger itself does not lie deep enough yet), Unavailable.
 
         What looks wrong is looked at again from the start: blocks may have been reorganised, and behind one address
         there may be servers that do not agree for a moment. Wrong again and again is evidence.
         """
-        block, first = self.reader.block_number(), self.reader.deployment.block
-        if block < first:  # nothing was looked at: that must not pass for an empty history
-            raise Unavailable(
-                Code.L2, "ledger", f"the server ends at block {block}, the ledger begins in block {first}"
-            )
-        if block <= self.block and not self._refuted:
-            return self.history
-        for look in range(1, LOOKS + 1):
-            if self._refuted:
-                self._reset()
-            try:
-                self._extend(block)
-                return self.history
-            except VerificationError as error:
-                self._refuted = True
-                if look == LOOKS or isinstance(error, TrustError):
-                    raise
-            time.sleep(PAUSE)
+        try:
+            self._check_deployment()
+            for look in range(1, LOOKS + 1):
+                if self._refuted:
+                    self._reset()
+                try:
+                    self._extend(self.reader.newest(self.depth))
+                    break
+                except VerificationError as error:
+                    self._refuted = True
+                    if look == LOOKS or isinstance(error, TrustError):
+                        raise
+                time.sleep(PAUSE)
+        except (Unavailable, RpcError):
+            self._checked_server = ""  # after an outage it may be another chain that answers
+            raise
         return self.history
 
-    def _extend(self, block: int) -> None:
+    def _check_deployment(self, *, again: bool = False) -> None:
+        """L1, for every server that is turned to, after an outage, when blocks have changed, and now and then."""
+        now = time.monotonic()
+        if again or self._checked_server != self.reader.rpc.name or now - self._checked_at > RECHECK:
+            self.reader.check_deployment()
+            self._checked_server, self._checked_at = self.reader.rpc.name, now
+
+    def _extend(self, newest: Block) -> None:
+        first, before = self.reader.deployment.block, self.at
+        if newest == before:
+            return
+        if newest.number < first:  # nothing was looked at: that must not pass for an empty history
+            raise self._too_early(newest, first)
+        if before and newest.number <= before.number:
+            self._check_deployment(again=True)
+            if self.reader.find(before.number) in (None, before):
+                return  # the server is behind what another one has shown, and does not contradict it
+            before = None
+        reading = self.reader.read(before.number + 1 if before else first, newest.number, before)
+        if before and reading.before != before.hash:
+            self._check_deployment(again=True)
+            before, reading = None, self.reader.read(first, newest.number)
+        self._check_deployment()  # another server may have answered than the one before
+        self.reader.compare(reading, buried=self.depth != 0)
+        if self.at and not before:  # blocks that had been replayed are not in the chain any more
+            self._reset()
+            self.replays += 1
+        self._apply(reading)
+
+    def _too_early(self, newest: Block, first: int) -> RoundledgerError:
+        if self.depth == 0:
+            reason = f"the server ends at block {newest.number}, the ledger begins in block {first}"
+            return Unavailable(Code.L2, "ledger", reason)
+        return Pending(f"the ledger begins in block {first}, and only block {newest.number} lies deep enough yet")
+
+    def _apply(self, reading: Reading) -> None:
         # Fetched whole before anything is applied: a connection that dies in between leaves the history as it was.
-        logs = list(self.reader.logs(self.block + 1, block))
-        head = self.reader.head(block)
-        for log in logs:
+        for log in reading.logs:
             self.history.apply(log)
             self._compare_checkpoint()
             self._passed_known_head |= self.history.head == self.known_head
-        verify_head(self.history, head)
+        verify_head(self.history, reading.head)
         if self.checkpoint and self.history.events < self.checkpoint.events:
             found = f"only {self.history.events}"
             raise VerificationError(Code.L4, "history", f"the {self.checkpoint.events} events seen before", found)
@@ -87,7 +133,7 @@ class Ledger:
         verify_created(self.history, pinned.chain_id, pinned.address, pinned.genesis, pinned.rules)
         if self.rules:
             verify_rules(self.history, self.rules)
-        self.block = block
+        self.at = reading.block
 
     def _compare_checkpoint(self) -> None:
         seen, history = self.checkpoint, self.history
@@ -96,5 +142,6 @@ class Ledger:
             raise VerificationError(Code.L4, "history", expected, f"0x{history.head.hex()}")
 
     def save(self) -> Checkpoint:
-        """The checkpoint that a later run must extend."""
-        return Checkpoint(self.history.events, self.history.head)
+        """The checkpoint that the history must extend from now on, in this run and in later ones."""
+        self.checkpoint = Checkpoint(self.history.events, self.history.head)
+        return self.checkpoint

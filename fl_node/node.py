@@ -6,15 +6,15 @@ from pathlib import Path
 
 import torch
 
-from chain import keys
 from chain.client import LedgerClient
 from chain.deploy import load_deployment
 from chain.files import load_rules
+from chain.outbox import MemoryOutbox
 from chain.protocol.errors import ConfigError
 from chain.protocol.history import History
 from chain.protocol.seal import domain_separator
 from chain.reader import LedgerReader
-from chain.rpc import Rpc
+from chain.servers import connect
 from fl_node.config import NodeConfig
 from fl_node.data import load_records
 from fl_node.dataroot import RecordSecret, data_root
@@ -22,7 +22,7 @@ from fl_node.journal import Journal
 from fl_node.ledger import Ledger
 from fl_node.model import build_model
 from fl_node.rounds import run_round
-from fl_node.session import LONGER, SOON, Report, RoundGone, Session
+from fl_node.session import LONGER, SLOWEST, SOON, Report, RoundGone, Session
 from fl_node.store import BlobStore
 
 OPENING_TURN = 2.0  # seconds that a participant leaves to the one whose turn it is to open
@@ -39,18 +39,19 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
     torch.set_num_threads(config.threads)
     module = build_model(rules, seed=0)
     records = load_records(config.data, rules.data)
-    reader = LedgerReader(Rpc(config.rpc), deployment)
+    rpc = connect(config.rpc)
+    reader = LedgerReader(rpc, deployment)
     reader.check_deployment()
-    account = keys.unlock(config.keystore, keys.read_password(config.password_file))
+    signer = config.signer()
     journal = Journal(config.state)
     journal.lock()
     journal.bind(deployment.chain_id, deployment.address)
     return Session(
         rules=rules,
-        address=account.address,
+        address=signer.address,
         domain=domain_separator(deployment.chain_id, deployment.address),
-        client=LedgerClient(config.rpc, deployment, account),
-        ledger=Ledger(reader, rules, journal.checkpoint()),
+        client=LedgerClient(rpc, deployment, signer, MemoryOutbox(), config.depth, config.replace_after),
+        ledger=Ledger(reader, rules, journal.checkpoint(), depth=config.depth),
         store=BlobStore(config.blobs),
         journal=journal,
         records=records,
@@ -96,6 +97,7 @@ def open_round(session: Session) -> int:
     late.
     """
     since, waiting, pause = time.monotonic(), False, SOON * session.poll
+    delay: float | None = None  # none before the first try
     while True:
         history = session.history()
         if history.current and history.current.is_open:
@@ -104,9 +106,10 @@ def open_round(session: Session) -> int:
         roster = sorted(who for who, member in history.members.items() if member.takes_part(number))
         if session.address in roster and len(roster) >= session.rules.ledger.min_updates:
             turn = (roster.index(session.address) - number) % len(roster)
-            if time.monotonic() - since >= turn * OPENING_TURN:
-                session.send("open", number, lambda number=number: session.client.open(number))  # type: ignore[misc]
-                since = time.monotonic()  # a refusal is no reason to ask at once again
+            if time.monotonic() - since >= (turn * OPENING_TURN if delay is None else delay):
+                sent = session.send("open", number, lambda number=number: session.client.open(number))  # type: ignore[misc]
+                # Sent, it shows once it lies deep enough. Refused, somebody else was faster, and that shows then, too.
+                since, delay = time.monotonic(), SLOWEST if sent else min(SLOWEST, 2 * (delay or OPENING_TURN / 2))
         elif not waiting:
             waiting = True
             session.report(

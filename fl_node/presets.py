@@ -191,4 +191,5 @@ data = "{data}"
 keystore = "keys/node-{seat}.json"
 password_file = "keys/node-{seat}.password"
 state = "state/node-{seat}"
+depth = 0  # a local chain has no reorganisations; on a real one leave this out: a node then acts on final blocks only
 """

@@ -11,7 +11,7 @@ import torch
 from chain.client import LedgerClient
 from chain.errors import Reverted
 from chain.protocol.digest import Digest
-from chain.protocol.errors import RoundledgerError, Unavailable
+from chain.protocol.errors import Pending, RoundledgerError, Unavailable
 from chain.protocol.history import History
 from chain.protocol.round import Phase, Round
 from chain.protocol.rules import Rules
@@ -30,7 +30,7 @@ from fl_node.tensorfile import Tensors
 STAGGER = 0.5  # seconds between participants that would all close a phase at the same moment
 SOON, LONGER = 0.1, 1.5  # the first wait, in poll intervals, and by how much every next one is longer
 CROWD = 4  # participants from which on all of them wait longer at first: each look costs the others time
-CLOCKS = 2.0  # seconds before the next try to close it: the chain's clock may be behind ours
+CLOCKS, SLOWEST = 2.0, 60.0  # seconds before the next try to close it, which doubles, and how long it grows
 
 T = TypeVar("T")
 
@@ -78,12 +78,18 @@ class Session:
     layout: Layout = field(default_factory=lambda: Layout(()))
     model_digest: Digest | None = None
     spare: Tensors = field(default_factory=dict)  # memory for the next model: an earlier one, or none
+    _reported: str = ""  # the transaction reported last
 
     # ------------------------------------------------------ looking
 
     def history(self) -> History:
-        """The verified history up to the newest block."""
-        return self.patiently(self.ledger.sync)
+        """The verified history up to the newest block that lies deep enough. What this node has sent is kept alive."""
+        block, replays = self.ledger.block, self.ledger.replays
+        history = self.patiently(self.ledger.sync)
+        if self.ledger.replays > replays:
+            self.report("reorganised", 0, reason=f"blocks up to {block} were replaced by others: all read again")
+        self.patiently(lambda: self.client.keep_alive(self.ledger.block))
+        return history
 
     def round(self, number: int) -> Round:
         rounds = self.history().rounds
@@ -131,26 +137,29 @@ class Session:
 
     def wait_while(self, number: int, phase: Phase) -> Round:
         """Waits until round `number` has left `phase`; closes the phase itself when its window has passed."""
-        again, wait = 0.0, 0.0
+        again, wait, clocks = 0.0, 0.0, CLOCKS
         while (round_ := self.round(number)).phase is phase:
             wait = wait or SOON * self.poll * max(1.0, len(round_.roster) / CROWD)
             turn = round_.roster.get(self.address, len(round_.roster) + 1)
             if time.time() >= max(again, round_.deadline + STAGGER * (turn - 1)):
-                again = time.time() + CLOCKS
-                self.send("advance", number, lambda: self.client.advance(number))
+                sent = self.send("advance", number, lambda: self.client.advance(number, phase.value))
+                # Sent, it shows once it lies deep enough. Refused, the chain's clock is behind, or another was faster.
+                again, clocks = time.time() + (SLOWEST if sent else clocks), min(SLOWEST, 2 * clocks)
             self.pause(wait)
             wait = min(self.poll, LONGER * wait)
         return round_
 
     def patiently(self, look: Callable[[], T]) -> T:
-        """Retries what is unavailable, for as long as an outage may last. Raises the last Unavailable or RpcError."""
+        """Retries what is unavailable, for as long as an outage may last, and what is not final yet, for as long as it
+        takes. Raises the last Unavailable or RpcError.
+        """
         since = time.monotonic()
         told = False
         while True:
             try:
                 return look()
-            except (Unavailable, RpcError) as error:
-                if time.monotonic() - since > self.outage:
+            except (Unavailable, RpcError, Pending) as error:
+                if time.monotonic() - since > self.outage and not isinstance(error, Pending):
                     raise
                 if not told:
                     self.report("waiting", 0, reason=str(error))
@@ -159,13 +168,16 @@ class Session:
 
     # ------------------------------------------------------ sending
 
-    def send(self, action: str, number: int, call: Callable[[], Receipt], **values: Any) -> None:
-        """Sends a transaction. That the ledger refuses it is no error here: the next look at it says how things
-        stand.
+    def send(self, action: str, number: int, call: Callable[[], Receipt], **values: Any) -> bool:
+        """Sends a transaction; whether it was mined. That the ledger refuses it is no error here: the next look at it
+        says how things stand.
         """
         try:
             receipt = self.patiently(call)
         except Reverted as refusal:
             self.report("refused", number, action=action, reason=str(refusal))
-        else:
+            return False
+        if receipt.transaction != self._reported:  # asked for again, a transaction that is mined is not sent again
+            self._reported = receipt.transaction
             self.report(action, number, gas=receipt.gas_used, **values)
+        return True

@@ -10,6 +10,7 @@ from chain.protocol.errors import ConfigError
 from fl_node.cli.options import (
     Blobs,
     DeploymentFile,
+    DepthOption,
     Json,
     KnownHead,
     RpcUrl,
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from fl_node.dataroot import DataRoot
 
 
-def status(deployment: DeploymentFile, rpc: RpcUrl, as_json: Json = False) -> None:
+def status(deployment: DeploymentFile, rpc: RpcUrl, depth: DepthOption = None, as_json: Json = False) -> None:
     """The rounds so far, from the verified ledger."""
     from fl_node.report import history_json, rounds_table
 
-    history = open_ledger(deployment, rpc).sync()
+    history = open_ledger(deployment, rpc, depth=depth).sync()
     if as_json:
         show_json(history_json(history))
     else:
@@ -42,6 +43,7 @@ def audit(
     federation: Annotated[Path | None, typer.Option(help="The rules file; default: the one beside the record.")] = None,
     node: Annotated[Path | None, typer.Option(help="Your own node.toml: checks your data roots too (D1).")] = None,
     head: KnownHead = None,
+    depth: DepthOption = None,
     witness: Annotated[list[str] | None, typer.Option(help="Another server that must agree; may be repeated.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Updates verified at the same time.")] = 1,
     report_file: Annotated[Path | None, typer.Option("--report", help="Also write the JSON report here.")] = None,
@@ -56,7 +58,7 @@ def audit(
     from fl_node.report import FindingPrinter, advice, audit_json, rounds_table
     from fl_node.store import BlobStore
 
-    ledger = open_reader(deployment, rpc, head)
+    ledger = open_reader(deployment, rpc, head, depth)
     beside = deployment.parent / ledger.reader.deployment.federation
     rules_file = federation or (beside if beside.exists() else None)
     audit = Audit(
@@ -87,7 +89,6 @@ def audit(
 
 def own_data_root(config: Path) -> "tuple[str, DataRoot]":
     """The participant of a node.toml and the data root of its data as they are now."""
-    from chain import keys
     from chain.files import load_rules
     from fl_node.config import NodeConfig
     from fl_node.data import load_records
@@ -98,4 +99,4 @@ def own_data_root(config: Path) -> "tuple[str, DataRoot]":
     if not secret.exists():  # a new one would give another root, and a false accusation
         raise ConfigError(secret, "no such record secret", "D1 needs the one that the node trained with")
     records = load_records(node.data, load_rules(node.federation).data)
-    return keys.address_of(node.keystore), data_root(records, RecordSecret.load(secret))
+    return node.participant(), data_root(records, RecordSecret.load(secret))

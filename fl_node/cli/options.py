@@ -12,6 +12,7 @@ from rich.console import Console
 from chain.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
+    from chain.blocks import Depth
     from fl_node.ledger import Ledger
 
 READER_GONE = 141  # what a shell reports of a program that SIGPIPE has ended
@@ -36,6 +37,10 @@ err = Terminal(stderr=True)
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout; progress goes to stderr.")]
 KnownHead = Annotated[
     str | None, typer.Option("--head", help="A head known from elsewhere: the history must pass through it.")
+]
+DepthOption = Annotated[
+    str | None,
+    typer.Option("--depth", help="Read only what has this many blocks on top, or `finalized`; default: everything."),
 ]
 DeploymentFile = Annotated[Path, typer.Option("--deployment", help="The deployment record.")]
 RpcUrl = Annotated[str, typer.Option("--rpc", help="The chain's JSON-RPC server.")]
@@ -63,14 +68,14 @@ def checked_address(text: str) -> str:
     return str(to_checksum_address(text))
 
 
-def open_ledger(deployment: Path, rpc: str, head: str | None = None) -> "Ledger":
+def open_ledger(deployment: Path, rpc: str, head: str | None = None, depth: str | None = None) -> "Ledger":
     """The pinned ledger, checked to be that one (L1)."""
-    ledger = open_reader(deployment, rpc, head)
+    ledger = open_reader(deployment, rpc, head, depth)
     ledger.reader.check_deployment()
     return ledger
 
 
-def open_reader(deployment: Path, rpc: str, head: str | None = None) -> "Ledger":
+def open_reader(deployment: Path, rpc: str, head: str | None = None, depth: str | None = None) -> "Ledger":
     """The pinned ledger, nothing checked yet."""
     from chain.protocol.events import HEAD_BYTES
 
@@ -87,4 +92,15 @@ def open_reader(deployment: Path, rpc: str, head: str | None = None) -> "Ledger"
     from chain.rpc import Rpc
     from fl_node.ledger import Ledger
 
-    return Ledger(LedgerReader(Rpc(rpc), load_deployment(deployment)), known_head=known)
+    return Ledger(LedgerReader(Rpc(rpc), load_deployment(deployment)), known_head=known, depth=read_depth(depth))
+
+
+def read_depth(text: str | None) -> "Depth":
+    """None: no block need lie on top."""
+    if text == "finalized":
+        return "finalized"
+    if text is None:
+        return 0
+    if not text.isdecimal():
+        raise ConfigError("--depth", f"neither a number of blocks nor `finalized`: {text}")
+    return int(text)

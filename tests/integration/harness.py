@@ -285,19 +285,22 @@ def proxy(url: str, change: Change) -> Iterator[str]:
         disable_nagle_algorithm, wbufsize = True, -1  # an answer is one packet: otherwise each takes 40 ms
 
         def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            answer: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
-            try:
-                result = behind.call(request["method"], *request["params"])
-                answer["result"] = change(request["method"], request["params"], result)
-            except RpcError as error:
-                answer["error"] = {"code": error.code, "message": error.message, "data": error.data}
-            body = json.dumps(answer).encode()
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            answers = [self.answer(one) for one in asked] if isinstance(asked, list) else self.answer(asked)
+            body = json.dumps(answers).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+            about = {"jsonrpc": "2.0", "id": request["id"]}
+            try:
+                result = behind.call(request["method"], *request["params"])
+                return about | {"result": change(request["method"], request["params"], result)}
+            except RpcError as error:
+                return about | {"error": {"code": error.code, "message": error.message, "data": error.data}}
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
             pass

@@ -353,7 +353,7 @@ def test_server_down_is_incomplete(evidence: Evidence) -> None:
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("method", ["eth_chainId", "eth_getCode", "eth_getLogs", "eth_call", "eth_blockNumber"])
+@pytest.mark.parametrize("method", ["eth_chainId", "eth_getCode", "eth_getLogs", "eth_call", "eth_getBlockByNumber"])
 def test_server_that_refuses_is_incomplete(evidence: Evidence, method: str) -> None:
     def refuse(asked: str, params: list[Any], result: Any) -> Any:
         if asked == method:
@@ -458,7 +458,9 @@ def test_head_is_compared_at_the_block_that_the_logs_end_with(evidence: Evidence
     """The chain moves on between two calls: no false alarm."""
 
     def lagging(asked: str, params: list[Any], result: Any) -> Any:
-        return hex(int(result, 16) - 3) if asked == "eth_blockNumber" else result
+        if asked == "eth_getBlockByNumber" and params[0] == "latest":
+            return result | {"number": hex(int(result["number"], 16) - 3)}
+        return result
 
     with proxy(evidence.url, lagging) as url:
         assert evidence.audit(url=url).code == 0
@@ -559,7 +561,7 @@ def test_witness_that_cannot_be_asked_leaves_the_audit_incomplete(evidence: Evid
 
 
 @pytest.mark.parametrize("answer", [None, "zz", "0xzz", {}, [], [None], [{"topics": []}], 7])
-@pytest.mark.parametrize("method", ["eth_blockNumber", "eth_getLogs", "eth_call", "eth_getCode", "eth_chainId"])
+@pytest.mark.parametrize("method", ["eth_getBlockByNumber", "eth_getLogs", "eth_call", "eth_getCode", "eth_chainId"])
 def test_senseless_answers_are_no_evidence(evidence: Evidence, method: str, answer: Any) -> None:
     with proxy(evidence.url, lambda asked, _, result: answer if asked == method else result) as url:
         done = evidence.audit(url=url)

@@ -189,7 +189,7 @@ def test_rounds_history_is_what_the_contract_says_after_every_step(either: Ledge
     ledger.owner.enrol(clients[2].address)  # from round 3 on
     assert ledger.history.members[clients[2].address].from_round == 3
     ledger.net.increase_time(WINDOW)
-    Sender(ledger.net.url, account(ledger.net)).send(ledger.contract.functions.advance(2))  # anybody may
+    Sender(ledger.net.url, account(ledger.net)).send(None, ledger.contract.functions.advance(2))  # anybody may
     assert ledger.history.rounds[1].abort_reason is AbortReason.TOO_FEW_COMMITS
 
     clients[2].open(3)
@@ -352,16 +352,16 @@ def test_errors_of_the_constructor(kind: str, request: pytest.FixtureRequest) ->
     for at, name in enumerate(names):
         wrong = [*good[:at], bytes(32) if at < 2 else 0, *good[at + 1 :]]
         with pytest.raises(errors.InvalidRules) as caught:
-            sender.send(constructor(owner.address, tuple(wrong)))
+            sender.send(None, constructor(owner.address, tuple(wrong)))
         assert caught.value.field == name.encode()
         assert str(caught.value) == f"the ledger refused: InvalidRules(field={name})"
     for bps in (5000, 10_001):
         raised(
             errors.InvalidRules(b"quorumBps"),
-            lambda bps=bps: sender.send(constructor(owner.address, (*good[:6], bps))),  # type: ignore[misc]
+            lambda bps=bps: sender.send(None, constructor(owner.address, (*good[:6], bps))),  # type: ignore[misc]
         )
     zero = "0x" + "0" * 40
-    raised(errors.OwnableInvalidOwner(zero), lambda: sender.send(constructor(zero, tuple(good))))
+    raised(errors.OwnableInvalidOwner(zero), lambda: sender.send(None, constructor(zero, tuple(good))))
 
 
 # ---------------------------------------------------------------- the account
@@ -399,7 +399,7 @@ def test_many_threads_refusals_leave_no_gap(ledger: Ledger) -> None:
 
 def test_two_senders_of_one_account_recover(ledger: Ledger) -> None:
     """A second process used the same account in between: the call fails or works, the one after it works."""
-    key: LocalAccount = ledger.owner._sender.account
+    key: LocalAccount = ledger.owner._sender.signer.account
     other = LedgerClient(ledger.net.url, ledger.deployment, key)
     addresses = [Account.create().address for _ in range(4)]
     ledger.owner.enrol(addresses[0])
@@ -426,17 +426,17 @@ def test_account_that_cannot_pay_is_a_usage_error(either: Ledger, wei: int) -> N
 
 
 def test_transaction_that_is_not_mined_is_unavailable_and_the_next_one_works(ledger: Ledger) -> None:
-    account_: LocalAccount = ledger.owner._sender.account
+    account_: LocalAccount = ledger.owner._sender.signer.account
     sender, views = Sender(ledger.net.url, account_, timeout=0.5), ledger.contract.functions
     addresses = [client.address for client in ledger.clients]
     ledger.net.rpc.call("evm_setAutomine", False)
     try:
         with pytest.raises(Unavailable, match="transaction"):
-            sender.send(views.enrol(addresses[0]))
+            sender.send(None, views.enrol(addresses[0]))
     finally:
         ledger.net.rpc.call("evm_setAutomine", True)
     ledger.net.rpc.call("evm_mine")
-    sender.send(views.enrol(addresses[1]))
+    sender.send(None, views.enrol(addresses[1]))
     assert set(ledger.history.members) == set(addresses[:2])
 
 
