@@ -1,6 +1,7 @@
 """The ledger's verbs as typed calls, for one account. Reading is `chain.reader`'s part."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from eth_account.signers.local import LocalAccount
 from web3.contract import Contract
@@ -121,8 +122,12 @@ class LedgerClient:
     def _call(self, key: str | None, name: str, *values: object) -> Receipt:
         return self._sender.send(key, self._contract.get_function_by_name(name)(*values))
 
+    def _look(self, name: str, *values: object) -> Any:
+        """What a call would return now; nothing is sent."""
+        return self._sender.ask(self._contract.get_function_by_name(name)(*values))
+
     def _check(self, name: str, *values: object) -> list[Reverted | None]:
-        answer = self._sender.ask(self._contract.get_function_by_name(name)(*values))
+        answer = self._look(name, *values)
         return [from_revert(bytes(refusal)) if refusal else None for refusal in answer]
 
 

@@ -182,6 +182,11 @@ class Sender:
             # whatever becomes of an answer that is none
             raise Unavailable(Code.L1, self._rpc.name, f"a senseless answer ({type(error).__name__})") from None
 
+    def balance(self) -> int:
+        """Of the account, in wei. Raises Unavailable."""
+        found = self._guarded(lambda: self._rpc.call("eth_getBalance", self.address, "latest"))
+        return self._guarded(lambda: int(found, 16))
+
     def ask(self, call: Any) -> Any:
         """What `call` would return now, in the block to come; nothing is sent. Raises as `send`."""
         answer = self._guarded(lambda: self._rpc.call("eth_call", self._asked(call), "pending"))

@@ -18,8 +18,8 @@ FULL_NODE_STATES = 64  # half of the blocks whose state a full node still knows
 
 
 class NodeConfig(Table):
-    """One node. `data` is a file or a built-in set, `blobs` a folder or an object store's URL; `poll` and
-    `replace_after` in seconds, `depth` in blocks.
+    """One node. `data` is a file or a built-in set, `blobs` a folder or an object store's URL; `poll`,
+    `replace_after` and `relay_patience` in seconds, `depth` in blocks.
 
     Its key is one of three: `keystore` with `password_file`, `key_environment`, or `remote_signer` with `address`.
     """
@@ -39,6 +39,8 @@ class NodeConfig(Table):
     state: Path
     depth: Annotated[int, Strict(), Field(ge=0, le=FULL_NODE_STATES)] | Literal["finalized"] = "finalized"
     replace_after: Annotated[float, Field(ge=1, le=86_400)] = 60.0
+    relay: Name | None = None
+    relay_patience: Annotated[float, Field(gt=0, le=3_600)] = 10.0
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     poll: Annotated[float, Field(gt=0, le=60)] = 0.1
 

@@ -9,12 +9,16 @@ import torch
 from chain.client import LedgerClient
 from chain.deploy import load_deployment
 from chain.files import load_rules
-from chain.outbox import MemoryOutbox
+from chain.outbox import MemoryOutbox, Outbox
+from chain.protocol.deployment import Deployment
 from chain.protocol.errors import ConfigError
 from chain.protocol.history import History
 from chain.protocol.seal import domain_separator
 from chain.reader import LedgerReader
+from chain.relayed import RelayedClient
+from chain.rpc import JsonRpc
 from chain.servers import connect
+from chain.signers import Signer
 from fl_node.config import NodeConfig
 from fl_node.data import load_records
 from fl_node.dataroot import RecordSecret, data_root
@@ -50,7 +54,7 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
         rules=rules,
         address=signer.address,
         domain=domain_separator(deployment.chain_id, deployment.address),
-        client=LedgerClient(rpc, deployment, signer, MemoryOutbox(), config.depth, config.replace_after),
+        client=open_client(config, rpc, deployment, signer, MemoryOutbox()),
         ledger=Ledger(reader, rules, journal.checkpoint(), depth=config.depth),
         store=BlobStore(config.blobs),
         journal=journal,
@@ -62,6 +66,14 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
         poll=config.poll,
         stop=stop,
     )
+
+
+def open_client(
+    config: NodeConfig, rpc: JsonRpc, deployment: Deployment, signer: Signer, outbox: Outbox
+) -> LedgerClient:
+    """Through the relayer, if one is named."""
+    options = rpc, deployment, signer, outbox, config.depth, config.replace_after
+    return RelayedClient(config.relay, config.relay_patience, *options) if config.relay else LedgerClient(*options)
 
 
 def run(session: Session) -> None:

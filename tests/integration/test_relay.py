@@ -1,0 +1,172 @@
+"""The relayer: many participants' actions in one transaction, and no power over any of them."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.error import HTTPError
+
+import pytest
+from conftest import MAKE
+from harness import Federation, Nodes
+
+from chain.devnet import Devnet
+from chain.protocol.events import decode
+from chain.reader import LedgerReader
+from chain.relayed import RelayedClient
+from chain.rpc import Rpc
+
+LONG = {"commit_window": 120, "reveal_window": 120, "attest_window": 120}
+WAIT = 0.5
+
+
+@contextlib.contextmanager
+def relayer(made: Federation) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`roundledger relay` as a process, with the operator's account: its URL."""
+    command = [sys.executable, "-m", "fl_node.cli", "relay", "--rpc", made.url, "--port", "0", "--wait", str(WAIT)]
+    command += ["--deployment", str(made.folder / "deployment.json")]
+    command += ["--keystore", str(made.folder / "keys" / "operator.json")]
+    command += ["--password-file", str(made.folder / "keys" / "operator.password")]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**_environment(), "COLUMNS": "200"}
+    ) as process:
+        try:
+            assert process.stderr is not None
+            said = process.stderr.readline()
+            yield said.split()[-1], process
+        finally:
+            process.kill()
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return dict(os.environ)
+
+
+def use(made: Federation, url: str, patience: float = 10.0) -> None:
+    for seat in range(1, len(made.accounts) + 1):
+        with made.config(seat).open("a") as file:
+            file.write(f'relay = "{url}"\nrelay_patience = {patience}\n')
+
+
+def events(made: Federation) -> Counter[str]:
+    reader = LedgerReader(Rpc(made.url), made.deployment)
+    logs = reader.logs(made.deployment.block, reader.block_number())
+    return Counter(type(decode(log)).__name__ for log in logs)
+
+
+def test_nodes_have_their_actions_brought_together_and_one_needs_no_coin(
+    federation: MAKE, nodes: Nodes, devnet: Devnet
+) -> None:
+    """No participant sends a commit, reveal or attestation of its own, and one of them could not: it has nothing."""
+    made = federation(4, rounds=3, **LONG)
+    devnet.fund(made.address(4), 0)
+    with relayer(made) as (url, _):
+        use(made, url)
+        nodes.start(*map(made.config, range(1, 5)))
+        for seat in range(1, 5):
+            assert nodes.wait("exit", f"node-{seat}").values == {"code": 0}
+    found = events(made)
+    assert found["Finalized"] == 3
+    assert found["CommitsRelayed"] and found["RevealsRelayed"] and found["AttestationsRelayed"]
+    assert not found["Committed"] + found["Revealed"] + found["Attested"], found
+    assert int(devnet.rpc.call("eth_getTransactionCount", made.address(4), "latest"), 16) == 0
+    code, _ = made.audit()
+    assert code == 0
+
+
+def test_a_relayer_that_dies_or_lies_costs_no_round(federation: MAKE, nodes: Nodes) -> None:
+    """One that says to have brought what it has not, and one that is not there: the direct call is made instead."""
+    made = federation(3, rounds=2, **LONG)
+    with liar() as url:
+        use(made, url, patience=1.0)
+        nodes.start(*map(made.config, range(1, 4)))
+        nodes.wait("finalized", "node-1", 1)
+    for seat in range(1, 4):
+        assert nodes.wait("exit", f"node-{seat}").values == {"code": 0}
+    found = events(made)
+    assert found["Finalized"] == 2
+    assert found["Committed"] == found["Revealed"] == 6
+
+
+@contextlib.contextmanager
+def liar() -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = json.dumps({"transaction": "0x" + "11" * 32, "block": 1, "gas": 1, "items": 1}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_what_a_reorganisation_takes_back_is_sent_directly(federation: MAKE, devnet: Devnet) -> None:
+    """The relayer is gone when its transaction is: the participant's own client sees that its commit is missing."""
+    made = federation(3, rounds=1, **LONG)
+    with relayer(made) as (url, _):
+        client = RelayedClient(url, 10.0, made.url, made.deployment, made.accounts[0])
+        client.open(1)
+        client.commit(1, b"\x11" * 28)
+    assert events(made)["CommitsRelayed"] == 1
+    devnet.rpc.call("anvil_reorg", 1, [])
+    assert events(made)["CommitsRelayed"] == 0
+    client._looked = 0.0  # a look is due
+    client.keep_alive(0)
+    assert events(made)["Committed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/commit", b"{", 400),
+        ("/commit", b'{"round": 1}', 400),
+        ("/commit", b'{"round": 0, "seal": "0x", "signature": {"deadline": 1, "r": "0x", "vs": "0x"}}', 400),
+        ("/reveal", b'{"round": 1, "participant": "0x00", "metadata": "0xzz"}', 400),
+        ("/attest", b"[" * 100_000, 400),
+        ("/attest", b" " * (1 << 18), 413),
+        ("/nothing", b"{}", 404),
+    ],
+)
+def test_what_is_no_item_is_refused(relay_url: str, path: str, body: bytes, status: int) -> None:
+    with pytest.raises(HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(relay_url + path, body), timeout=10)  # noqa: S310 - loopback
+    assert refused.value.code == status
+
+
+def test_an_item_that_the_ledger_refuses_is_told_why(relay_url: str) -> None:
+    """No round is open."""
+    signature = {"deadline": 2**40, "r": "0x" + "11" * 32, "vs": "0x" + "22" * 32}
+    body = json.dumps({"round": 1, "seal": "0x" + "33" * 28, "signature": signature}).encode()
+    with pytest.raises(HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(relay_url + "/commit", body), timeout=10)  # noqa: S310 - loopback
+    assert refused.value.code == 409
+    assert json.load(refused.value)["refused"] == "WrongRound"
+
+
+@pytest.fixture(scope="module")
+def relay_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    from harness import found_federation
+
+    folder: Path = tmp_path_factory.mktemp("relay")
+    with Devnet.start() as devnet, relayer(found_federation(folder, devnet, 2, 1, None)) as (url, _):
+        yield url
