@@ -11,6 +11,7 @@ from benchmarks import report
 from chain.protocol.rules import Rules
 from fl_node.cli.main import app
 from fl_node.config import NodeConfig
+from tests.reliability import __main__ as reliability
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = re.compile(r"^\$ roundledger ([a-z]+(?: [a-z]+)?)", re.MULTILINE)
@@ -37,6 +38,13 @@ def test_the_readme_quotes_what_was_measured() -> None:
     _, quoted = report.sections(ROOT / "benchmarks" / "results")
     assert len(quoted) > 20
     assert report.with_quote(readme, quoted) == readme
+
+
+def test_the_readme_quotes_what_reliability_found() -> None:
+    readme, rows = (ROOT / "README.md").read_text(), reliability.found_rows()
+    assert {row[0].split()[0] for row in rows} >= {"gas", "attacks", "damaged", "kill", "soak:"}
+    assert not any(wrong for *_, wrong in rows)
+    assert reliability.quoted(readme, rows) == readme
 
 
 def test_the_readme_calls_commands_that_exist() -> None:
