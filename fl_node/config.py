@@ -58,7 +58,11 @@ class NodeConfig(Table):
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:
-        ways = ("keystore", "password_file"), ("key_environment",), ("remote_signer", "address")
+        ways: tuple[tuple[str, ...], ...] = (
+            ("keystore", "password_file"),
+            ("key_environment",),
+            ("remote_signer", "address"),
+        )
         given = {way: [name for name in way if getattr(self, name) is not None] for way in ways}
         used = [way for way in ways if given[way]]
         if len(used) != 1:

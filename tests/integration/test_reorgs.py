@@ -1,5 +1,5 @@
-"""Reorganisations of a real chain: what lies deep enough is acted on, what is thrown out is sent again, and what changes
-below that makes a node refuse.
+"""Reorganisations of a real chain: what lies deep enough is acted on, what is thrown out is sent again; what changes
+below makes a node refuse.
 """
 
 import shutil

@@ -249,7 +249,7 @@ def test_funds_that_ran_out_after_a_reorganisation_lose_nothing(anvil: Devnet) -
     receipt = sender.send("commit 1", Payment(b"x"))
     anvil.rpc.call("anvil_reorg", 1, [])
     anvil.fund(account.address, 5)
-    with pytest.raises(ConfigError, match="not enough funds .* is needed"):
+    with pytest.raises(ConfigError, match=r"not enough funds .* is needed"):
         sender.keep_alive(0)
     assert len(outbox.entries()) == 1
     anvil.fund(account.address, ETHER)
