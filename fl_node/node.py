@@ -69,16 +69,16 @@ def run(session: Session) -> None:
     session.report("start", 0, participant=session.address, records=session.data_root.count)
     while True:
         history = session.history()
-        finish_interrupted_round(session, history)
-        if len(history.finalized) >= session.rules.training.rounds:
-            assert history.model is not None  # noqa: S101 - a replayed ledger has one
-            session.load_model(history.model)
-            session.report("done", len(history.rounds), model=str(history.model), head=f"0x{history.head.hex()}")
-            return
         try:
+            finish_interrupted_round(session, history)
+            if len(history.finalized) >= session.rules.training.rounds:
+                break
             run_round(session, open_round(session))
         except RoundGone as gone:
             session.report("reorganised", 0, reason=str(gone))
+    assert history.model is not None  # noqa: S101 - a replayed ledger has one
+    session.load_model(history.model)
+    session.report("done", len(history.rounds), model=str(history.model), head=f"0x{history.head.hex()}")
 
 
 def finish_interrupted_round(session: Session, history: History) -> None:

@@ -42,7 +42,7 @@ class Stopped(RoundledgerError):
 
 
 class RoundGone(RoundledgerError):
-    """The round that this node was in is not in the history any more: blocks were reorganised. Look again."""
+    """Blocks that this node had seen were replaced by others: its round may be another one, or none. Look again."""
 
     exit_code = 3
 
@@ -84,17 +84,18 @@ class Session:
 
     def history(self) -> History:
         """The verified history up to the newest block that lies deep enough. What this node has sent is kept alive."""
-        block, replays = self.ledger.block, self.ledger.replays
         history = self.patiently(self.ledger.sync)
-        if self.ledger.replays > replays:
-            self.report("reorganised", 0, reason=f"blocks up to {block} were replaced by others: all read again")
         self.patiently(lambda: self.client.keep_alive(self.ledger.block))
         return history
 
     def round(self, number: int) -> Round:
+        """Raises RoundGone, once, when blocks were replaced: the round's steps start again, and do what is undone."""
+        replays = self.ledger.replays
         rounds = self.history().rounds
         if number > len(rounds):
             raise RoundGone(f"round {number} was taken back by a reorganisation of the chain")
+        if self.ledger.replays > replays:
+            raise RoundGone(f"a reorganisation of the chain replaced blocks: round {number} is looked at again")
         return rounds[number - 1]
 
     def load_model(self, digest: Digest) -> None:

@@ -23,8 +23,10 @@ from chain.protocol.errors import Code, Pending, VerificationError
 from chain.protocol.round import Phase
 from chain.reader import LedgerReader
 from chain.rpc import Rpc
+from fl_node import rounds
 from fl_node.federation import found
 from fl_node.ledger import Ledger
+from fl_node.session import RoundGone
 
 LONG = {"commit_window": 600, "reveal_window": 600, "attest_window": 600}
 DEPTH = 5
@@ -242,3 +244,28 @@ def test_session_sends_again_what_a_reorganisation_threw_out(net: Devnet, tmp_pa
     mine(net, 3)
     assert session.round(1).phase is Phase.COMMIT
     assert client._sender.outbox.entries() == []
+
+
+def test_without_depth_a_round_starts_again_and_does_what_is_undone(net: Devnet, tmp_path: Path) -> None:
+    made = found_federation(tmp_path, net, 2, 1, None, **LONG)
+    session, other = made.session(1), made.session(2)
+    session.client.open(1)
+    session.load_model(session.round(1).base_model)
+    rounds.commit(session, session.round(1))
+    (sealed,) = session.round(1).commits.values()
+    net.rpc.call("anvil_reorg", 1, [])
+    with pytest.raises(RoundGone, match="round 1 is looked at again"):
+        session.wait_while(1, Phase.COMMIT)
+    assert session.round(1).commits == {}
+    rounds.commit(session, session.round(1))
+    assert session.round(1).commits == {session.address: sealed}
+
+    # Back to the phase before: the update is still there to be revealed.
+    other.load_model(other.round(1).base_model)
+    rounds.commit(other, other.round(1))
+    assert session.wait_while(1, Phase.COMMIT).phase is Phase.REVEAL
+    net.rpc.call("anvil_reorg", 1, [])
+    with pytest.raises(RoundGone):
+        session.wait_while(1, Phase.REVEAL)
+    assert session.round(1).phase is Phase.COMMIT
+    assert session.journal.prepared_round() == 1
