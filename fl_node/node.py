@@ -22,7 +22,7 @@ from fl_node.journal import Journal
 from fl_node.ledger import Ledger
 from fl_node.model import build_model
 from fl_node.rounds import run_round
-from fl_node.session import LONGER, SLOWEST, SOON, Report, RoundGone, Session
+from fl_node.session import LONGER, SLOWEST, SOON, Report, RoundGone, Session, interruptible
 from fl_node.store import BlobStore
 
 OPENING_TURN = 2.0  # seconds that a participant leaves to the one whose turn it is to open
@@ -50,7 +50,9 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
         rules=rules,
         address=signer.address,
         domain=domain_separator(deployment.chain_id, deployment.address),
-        client=LedgerClient(rpc, deployment, signer, MemoryOutbox(), config.depth, config.replace_after),
+        client=LedgerClient(
+            rpc, deployment, signer, MemoryOutbox(), config.depth, config.replace_after, pause=interruptible(stop)
+        ),
         ledger=Ledger(reader, rules, journal.checkpoint(), depth=config.depth),
         store=BlobStore(config.blobs),
         journal=journal,

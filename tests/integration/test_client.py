@@ -22,7 +22,7 @@ from chain.devnet import Devnet
 from chain.devnet_process import Kind
 from chain.protocol.deployment import Deployment
 from chain.protocol.digest import Digest
-from chain.protocol.errors import Code, ConfigError, TrustError, Unavailable
+from chain.protocol.errors import Code, ConfigError, Pending, TrustError, Unavailable
 from chain.protocol.events import AbortReason
 from chain.protocol.history import History
 from chain.protocol.round import FOREVER, Phase
@@ -420,12 +420,12 @@ def test_account_that_cannot_pay_is_a_usage_error(either: Ledger, wei: int) -> N
     assert either.history.rounds[0].number == 1
 
 
-def test_transaction_that_is_not_mined_is_unavailable_and_the_next_one_works(ledger: Ledger) -> None:
+def test_transaction_that_is_not_mined_is_pending_and_the_next_one_works(ledger: Ledger) -> None:
     sender, views = Sender(ledger.net.url, ledger.owner._sender.signer, timeout=0.5), ledger.contract.functions
     addresses = [client.address for client in ledger.clients]
     ledger.net.rpc.call("evm_setAutomine", False)
     try:
-        with pytest.raises(Unavailable, match="transaction"):
+        with pytest.raises(Pending, match="is not mined"):
             sender.send(None, views.enrol(addresses[0]))
     finally:
         ledger.net.rpc.call("evm_setAutomine", True)

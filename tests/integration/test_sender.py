@@ -19,7 +19,7 @@ from chain.errors import UnknownRevert
 from chain.fees import Fees, raised
 from chain.flight import transaction_hash
 from chain.outbox import Entry, MemoryOutbox
-from chain.protocol.errors import ConfigError, Unavailable
+from chain.protocol.errors import ConfigError, Pending, Unavailable
 from chain.rpc import Rpc, RpcError
 from chain.sender import Sender
 from chain.signers import LocalSigner, decode
@@ -171,7 +171,7 @@ def test_stuck_transaction_is_replaced_by_a_dearer_one_and_mined_once(anvil: Dev
     sender = Sender(anvil.url, account, outbox, depth=5, timeout=0.1, replace_after=0.05)
     with Manual(anvil) as mine:
         for _ in range(2):
-            with pytest.raises(Unavailable, match="was not mined"):
+            with pytest.raises(Pending, match="is not mined"):
                 sender.send("commit 1", Payment(b"stuck"))
         (entry,) = outbox.entries()
         assert len(entry.raw) >= 2
@@ -188,7 +188,7 @@ def test_older_version_that_was_mined_after_all_counts(anvil: Devnet) -> None:
     account, outbox = rich(anvil), MemoryOutbox()
     sender = Sender(anvil.url, account, outbox, depth=5, timeout=0.1)
     with Manual(anvil) as mine:
-        with pytest.raises(Unavailable):
+        with pytest.raises(Pending):
             sender.send("commit 1", Payment(b"x"))
         (entry,) = outbox.entries()
         dearer = LocalSigner(account).sign_transaction(
@@ -254,6 +254,7 @@ def test_funds_that_ran_out_after_a_reorganisation_lose_nothing(anvil: Devnet) -
     assert len(outbox.entries()) == 1
     anvil.fund(account.address, ETHER)
     sender.keep_alive(1)
+    wait_for(lambda: count(anvil, account) == 1)
     assert [tx["hash"] for tx in mined(anvil, account)] == [receipt.transaction]
 
 
@@ -270,6 +271,7 @@ def test_what_a_reorganisation_throws_out_is_sent_again_in_order(anvil: Devnet, 
     anvil.rpc.call("anvil_reorg", depth, [])
     assert count(anvil, account) == 0
     sender.keep_alive(receipts[0].block - 1)
+    wait_for(lambda: count(anvil, account) == depth)
     assert [tx["hash"] for tx in mined(anvil, account)] == [receipt.transaction for receipt in receipts]
     sender.keep_alive(int(anvil.rpc.call("eth_blockNumber"), 16))
     assert outbox.entries() == []
@@ -299,5 +301,19 @@ def test_refusal_that_is_none_of_these_leaves_nothing_behind(anvil: Devnet) -> N
     with pytest.raises(Unavailable, match="exceeds block gas limit"):
         Sender(Stubborn(anvil.url), account, outbox).send("commit 1", Payment(b"x"))
     assert outbox.entries() == []
+    Sender(anvil.url, account, outbox).send("commit 1", Payment(b"x"))
+    assert data_of(mined(anvil, account)) == [b"x"]
+
+
+def test_waiting_for_a_block_can_be_ended_and_loses_nothing(anvil: Devnet) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(seconds: float) -> None:
+        raise Stopped
+
+    account, outbox = rich(anvil), MemoryOutbox()
+    with Manual(anvil), pytest.raises(Stopped):
+        Sender(anvil.url, account, outbox, pause=stop).send("commit 1", Payment(b"x"))
     Sender(anvil.url, account, outbox).send("commit 1", Payment(b"x"))
     assert data_of(mined(anvil, account)) == [b"x"]
