@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from chain.rpc import Rpc
 from fl_node import rounds
 from fl_node.federation import found
 from fl_node.ledger import Ledger
-from fl_node.session import RoundGone
+from fl_node.session import RoundGone, Session
 
 LONG = {"commit_window": 600, "reveal_window": 600, "attest_window": 600}
 DEPTH = 5
@@ -220,6 +221,7 @@ def test_changed_blocks_below_the_depth_must_extend_the_checkpoint(net: Devnet, 
         with pytest.raises(VerificationError, match=f"history: expected the {events} events seen before, found only"):
             reading.sync()
     assert reading.checkpoint == saved
+    net.increase_time(60)  # or it would be the very same event
     made.client(1).open(1)
     mine(net, 2)
     with pytest.raises(VerificationError, match=f"expected head 0x{saved.head.hex()} after {events} events") as caught:
@@ -231,8 +233,7 @@ def test_session_sends_again_what_a_reorganisation_threw_out(net: Devnet, tmp_pa
     """Every look at the ledger keeps alive what is on its way."""
     made = found_federation(tmp_path, net, 2, 1, None, **LONG)
     mine(net, 3)
-    made.config(1).write_text(made.config(1).read_text().replace("depth = 0", "depth = 3"))
-    session = made.session(1)
+    session = at_depth(made, 1, 3)
     session.history()
     client: LedgerClient = session.client
     receipt = client.open(1)
@@ -269,3 +270,58 @@ def test_without_depth_a_round_starts_again_and_does_what_is_undone(net: Devnet,
         session.wait_while(1, Phase.REVEAL)
     assert session.round(1).phase is Phase.COMMIT
     assert session.journal.prepared_round() == 1
+
+
+# --------------------------------------------------------------- a session's patience
+
+
+def at_depth(made: Federation, seat: int, depth: int) -> Session:
+    config = made.config(seat)
+    config.write_text(config.read_text().replace("depth = 0", f"depth = {depth}"))
+    return made.session(seat)
+
+
+def kinds(made: Federation, session: Session) -> list[str]:
+    return [kind for who, kind, _, _ in made.events if who == session.address]
+
+
+def test_session_waits_until_the_ledger_itself_lies_deep_enough(net: Devnet, tmp_path: Path) -> None:
+    made = found_federation(tmp_path, net, 2, 1, None, **LONG)
+    session = at_depth(made, 1, 6)
+    session.outage = 0.0  # it is none
+    with mining(net):
+        assert session.history().created is not None
+    assert "waiting" in kinds(made, session)
+
+
+def test_session_does_not_wait_for_ever_for_a_transaction_that_nobody_mines(net: Devnet, tmp_path: Path) -> None:
+    made = found_federation(tmp_path, net, 2, 1, None, **LONG)
+    session = made.session(1)
+    session.client._sender.timeout = 0.1
+    net.rpc.call("evm_setAutomine", False)
+    assert session.send("open", 1, lambda: session.client.open(1))
+    assert kinds(made, session) == ["waiting"]
+    assert session.history().rounds == []
+    mine(net, 1)
+    assert session.round(1).phase is Phase.COMMIT
+    assert session.client._sender.outbox.entries() == []
+
+
+def test_phase_that_is_over_is_closed_once_though_it_shows_only_later(net: Devnet, tmp_path: Path) -> None:
+    """Two of three commit; the sessions see everything five blocks late, and each would close the phase."""
+    made = found_federation(tmp_path, net, 3, 1, None, **(LONG | {"commit_window": 6}))
+    sessions = [at_depth(made, 1, DEPTH), at_depth(made, 2, DEPTH)]
+    with mining(net, 0.2):
+        sessions[0].client.open(1)
+        for session in sessions:
+            wait_for(lambda session=session: session.history().rounds)
+            session.load_model(session.round(1).base_model)
+            rounds.commit(session, session.round(1))
+        with ThreadPoolExecutor(2) as pool:
+            found_ = list(pool.map(lambda session: session.wait_while(1, Phase.COMMIT), sessions))
+    assert {round_.phase for round_ in found_} == {Phase.REVEAL}
+    told = [kind for session in sessions for kind in kinds(made, session)]
+    assert told.count("advance") == 1
+    assert told.count("refused") <= 4
+    for session in sessions:
+        assert all(transactions(net, session.address))
