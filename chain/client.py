@@ -1,6 +1,7 @@
 """The ledger's verbs as typed calls, for one account. Reading is `chain.reader`'s part."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
@@ -22,7 +23,8 @@ from chain.signing import Signature, SignedCommit
 
 class LedgerClient:
     """Write access to one deployed ledger. Every method raises the contract's error as the exception of the same name
-    (`chain.errors`), Unavailable when the server does not answer, ConfigError when the account cannot pay.
+    (`chain.errors`), Unavailable when the server does not answer, Pending when nobody mines the transaction in time,
+    ConfigError when the account cannot pay.
     """
 
     def __init__(
@@ -33,8 +35,9 @@ class LedgerClient:
         outbox: Outbox | None = None,
         depth: Depth = 0,
         replace_after: float = REPLACE_AFTER,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._sender = Sender(rpc, signer, outbox, depth, replace_after=replace_after)
+        self._sender = Sender(rpc, signer, outbox, depth, replace_after=replace_after, pause=pause)
         self._contract: Contract = self._sender.web3.eth.contract(
             address=self._sender.web3.to_checksum_address(deployment.address), abi=artifacts.load().abi
         )

@@ -21,12 +21,12 @@ from chain.blocks import Depth
 from chain.errors import UnknownRevert, from_revert
 from chain.flight import Flight, transaction_hash
 from chain.outbox import Entry, MemoryOutbox, Outbox
-from chain.protocol.errors import Code, RoundledgerError, Unavailable
+from chain.protocol.errors import Code, Pending, RoundledgerError, Unavailable
 from chain.rpc import JsonRpc, RpcError, results
 from chain.servers import connect
 from chain.signers import Signer, signer_of
 
-TIMEOUT = 60.0  # seconds for a transaction to be mined
+TIMEOUT = 60.0  # seconds that a transaction is waited for
 REPLACE_AFTER = 60.0  # seconds after which a transaction that is not mined is replaced by a dearer one
 POLL, SLOWEST = 0.05, 1.0  # seconds between looks for the receipt: the first wait, and the longest
 REVIVE = 2.0  # seconds between looks for what the network has lost
@@ -48,7 +48,7 @@ class Sender:
     """Sends for one account and keeps its nonces. Thread safe; one Sender an account.
 
     With `depth` 0 an action is done when it is mined, and its entry leaves the outbox. Otherwise it stays until
-    `keep_alive` has seen it deep enough.
+    `keep_alive` has seen it deep enough. `pause` waits between looks for a receipt; what it raises ends the waiting.
     """
 
     def __init__(
@@ -59,8 +59,9 @@ class Sender:
         depth: Depth = 0,
         timeout: float = TIMEOUT,
         replace_after: float = REPLACE_AFTER,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.signer, self.depth, self.timeout = signer_of(signer), depth, timeout
+        self.signer, self.depth, self.timeout, self._pause = signer_of(signer), depth, timeout, pause
         self.outbox: Outbox = MemoryOutbox() if outbox is None else outbox
         self.web3 = Web3()  # of no server: it only encodes
         self._rpc = connect(rpc)
@@ -80,7 +81,8 @@ class Sender:
         is estimated, signed, put into the outbox and sent. None: an action that may be done any number of times.
 
         Raises the Reverted subclass that the contract gives, ConfigError when the account cannot pay, Unavailable
-        when the server does not answer sensibly or does not mine in time: calling again goes on with the same bytes.
+        when the server does not answer sensibly, Pending when nobody mines it in time. After the last two, calling
+        again goes on with the same bytes, and so does `keep_alive`.
         """
         return self._guarded(lambda: self._send(key, call))
 
@@ -154,20 +156,19 @@ class Sender:
         raise Unavailable(Code.L1, self._rpc.name, f"another program uses every nonce of {self.address}")
 
     def _mined(self, entry: Entry) -> dict[str, Any]:
-        """The receipt. Raises Unavailable if the transaction is not mined in time."""
-        deadline, pause, revived = time.monotonic() + self.timeout, POLL, time.monotonic()
+        """The receipt. Raises Pending if the transaction is not mined in time."""
+        deadline, wait, revived = time.monotonic() + self.timeout, POLL, time.monotonic()
         while (receipt := self._flight.receipt(entry)) is None:
             now = time.monotonic()
             if now > deadline:
-                sent = transaction_hash(entry.raw[-1])
-                raise Unavailable(Code.L1, "transaction", f"{sent} was not mined within {self.timeout:g} s")
+                raise Pending(f"transaction {transaction_hash(entry.raw[-1])} is not mined after {self.timeout:g} s")
             if now - revived >= min(REVIVE, self._flight.replace_after):
                 revived = now
                 with self._lock:
                     self._flight.revive()
                     entry = next((found for found in self.outbox.entries() if found.nonce == entry.nonce), entry)
-            time.sleep(pause)
-            pause = min(SLOWEST, 1.5 * pause)
+            self._pause(wait)
+            wait = min(SLOWEST, 1.5 * wait)
         return receipt
 
     def _guarded(self, work: Callable[[], T]) -> T:

@@ -60,14 +60,20 @@ class NodeConfig(Table):
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:
-        ways = ("keystore", "password_file"), ("key_environment",), ("remote_signer", "address")
-        given = [[name for name in way if getattr(self, name) is not None] for way in ways]
-        if sorted(map(len, given)) != [0, 0, max(map(len, given))] or list(map(tuple, given)) == [()] * 3:
-            problem = "with exactly one of `keystore` (and its `password_file`), `key_environment`, `remote_signer`"
-            raise ValueError(f"say what the node signs with, {problem} (and `address`)")
-        for way, names in zip(ways, given, strict=True):
-            if names and len(names) < len(way):
-                raise ValueError(f"`{way[0]}` and `{way[1]}` belong together")
+        ways: tuple[tuple[str, ...], ...] = (
+            ("keystore", "password_file"),
+            ("key_environment",),
+            ("remote_signer", "address"),
+        )
+        given = {way: [name for name in way if getattr(self, name) is not None] for way in ways}
+        used = [way for way in ways if given[way]]
+        if len(used) != 1:
+            raise ValueError(
+                "say what the node signs with: exactly one of `keystore` and `password_file`, `key_environment`, "
+                "`remote_signer` and `address`"
+            )
+        if len(given[used[0]]) < len(used[0]):
+            raise ValueError(f"`{used[0][0]}` and `{used[0][1]}` belong together")
         return self
 
     def signer(self) -> "Signer":

@@ -69,7 +69,9 @@ class Ledger:
                 if self._refuted:
                     self._reset()
                 try:
-                    self._extend(self.reader.newest(self.depth))
+                    newest = self.reader.newest(self.depth)
+                    self._check_deployment()  # the server before may be away, and another one have answered
+                    self._extend(newest)
                     break
                 except VerificationError as error:
                     self._refuted = True
@@ -92,18 +94,18 @@ class Ledger:
         first, before = self.reader.deployment.block, self.at
         if newest == before:
             return
-        if newest.number < first:  # nothing was looked at: that must not pass for an empty history
-            raise self._too_early(newest, first)
         if before and newest.number <= before.number:
             self._check_deployment(again=True)
             if self.reader.find(before.number) in (None, before):
                 return  # the server is behind what another one has shown, and does not contradict it
             before = None
+        if newest.number < first:  # nothing was looked at: that must not pass for an empty history
+            raise self._too_early(newest, first)
         reading = self.reader.read(before.number + 1 if before else first, newest.number, before)
         if before and reading.before != before.hash:
             self._check_deployment(again=True)
             before, reading = None, self.reader.read(first, newest.number)
-        self._check_deployment()  # another server may have answered than the one before
+        self._check_deployment()
         self.reader.compare(reading, buried=self.depth != 0)
         if self.at and not before:  # blocks that had been replayed are not in the chain any more
             self._reset()

@@ -26,7 +26,7 @@ from fl_node.journal import Journal
 from fl_node.ledger import Ledger
 from fl_node.model import build_model
 from fl_node.rounds import run_round
-from fl_node.session import LONGER, SLOWEST, SOON, Report, RoundGone, Session
+from fl_node.session import LONGER, SLOWEST, SOON, Report, RoundGone, Session, interruptible
 from fl_node.store import BlobStore
 
 OPENING_TURN = 2.0  # seconds that a participant leaves to the one whose turn it is to open
@@ -54,7 +54,7 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
         rules=rules,
         address=signer.address,
         domain=domain_separator(deployment.chain_id, deployment.address),
-        client=open_client(config, rpc, deployment, signer, MemoryOutbox()),
+        client=open_client(config, rpc, deployment, signer, MemoryOutbox(), stop),
         ledger=Ledger(reader, rules, journal.checkpoint(), depth=config.depth),
         store=BlobStore(config.blobs),
         journal=journal,
@@ -69,10 +69,15 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
 
 
 def open_client(
-    config: NodeConfig, rpc: JsonRpc, deployment: Deployment, signer: Signer, outbox: Outbox
+    config: NodeConfig,
+    rpc: JsonRpc,
+    deployment: Deployment,
+    signer: Signer,
+    outbox: Outbox,
+    stop: threading.Event,
 ) -> LedgerClient:
     """Through the relayer, if one is named."""
-    options = rpc, deployment, signer, outbox, config.depth, config.replace_after
+    options = rpc, deployment, signer, outbox, config.depth, config.replace_after, interruptible(stop)
     return RelayedClient(config.relay, config.relay_patience, *options) if config.relay else LedgerClient(*options)
 
 
@@ -81,16 +86,16 @@ def run(session: Session) -> None:
     session.report("start", 0, participant=session.address, records=session.data_root.count)
     while True:
         history = session.history()
-        finish_interrupted_round(session, history)
-        if len(history.finalized) >= session.rules.training.rounds:
-            assert history.model is not None  # noqa: S101 - a replayed ledger has one
-            session.load_model(history.model)
-            session.report("done", len(history.rounds), model=str(history.model), head=f"0x{history.head.hex()}")
-            return
         try:
+            finish_interrupted_round(session, history)
+            if len(history.finalized) >= session.rules.training.rounds:
+                break
             run_round(session, open_round(session))
         except RoundGone as gone:
             session.report("reorganised", 0, reason=str(gone))
+    assert history.model is not None  # noqa: S101 - a replayed ledger has one
+    session.load_model(history.model)
+    session.report("done", len(history.rounds), model=str(history.model), head=f"0x{history.head.hex()}")
 
 
 def finish_interrupted_round(session: Session, history: History) -> None:

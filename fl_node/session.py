@@ -42,7 +42,7 @@ class Stopped(RoundledgerError):
 
 
 class RoundGone(RoundledgerError):
-    """The round that this node was in is not in the history any more: blocks were reorganised. Look again."""
+    """Blocks that this node had seen were replaced by others: its round may be another one, or none. Look again."""
 
     exit_code = 3
 
@@ -51,6 +51,16 @@ class Report(Protocol):
     """Receives what the node does: kind of event, round (0: none), values."""
 
     def __call__(self, kind: str, round_number: int, **values: Any) -> None: ...
+
+
+def interruptible(stop: threading.Event) -> Callable[[float], None]:
+    """Waits for so many seconds. Raises Stopped as soon as the node is asked to stop."""
+
+    def pause(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise Stopped("stopped on request")
+
+    return pause
 
 
 @dataclass
@@ -84,17 +94,27 @@ class Session:
 
     def history(self) -> History:
         """The verified history up to the newest block that lies deep enough. What this node has sent is kept alive."""
-        block, replays = self.ledger.block, self.ledger.replays
-        history = self.patiently(self.ledger.sync)
-        if self.ledger.replays > replays:
-            self.report("reorganised", 0, reason=f"blocks up to {block} were replaced by others: all read again")
+        told = False
+        while True:
+            try:
+                history = self.patiently(self.ledger.sync)
+                break
+            except Pending as early:  # the ledger has just been founded, and does not lie deep enough itself
+                if not told:
+                    self.report("waiting", 0, reason=str(early))
+                told = True
+                self.pause()
         self.patiently(lambda: self.client.keep_alive(self.ledger.block))
         return history
 
     def round(self, number: int) -> Round:
+        """Raises RoundGone, once, when blocks were replaced: the round's steps start again, and do what is undone."""
+        replays = self.ledger.replays
         rounds = self.history().rounds
         if number > len(rounds):
             raise RoundGone(f"round {number} was taken back by a reorganisation of the chain")
+        if self.ledger.replays > replays:
+            raise RoundGone(f"a reorganisation of the chain replaced blocks: round {number} is looked at again")
         return rounds[number - 1]
 
     def load_model(self, digest: Digest) -> None:
@@ -127,8 +147,7 @@ class Session:
 
     def pause(self, seconds: float | None = None) -> None:
         """One poll interval (or as long as given). Raises Stopped as soon as the node is asked to stop."""
-        if self.stop.wait(self.poll if seconds is None else seconds):
-            raise Stopped("stopped on request")
+        interruptible(self.stop)(self.poll if seconds is None else seconds)
 
     def pause_until(self, deadline: float) -> bool:
         """One poll interval; False once `deadline` (seconds since the epoch) has passed."""
@@ -150,16 +169,14 @@ class Session:
         return round_
 
     def patiently(self, look: Callable[[], T]) -> T:
-        """Retries what is unavailable, for as long as an outage may last, and what is not final yet, for as long as it
-        takes. Raises the last Unavailable or RpcError.
-        """
+        """Retries what is unavailable, for as long as an outage may last. Raises the last Unavailable or RpcError."""
         since = time.monotonic()
         told = False
         while True:
             try:
                 return look()
-            except (Unavailable, RpcError, Pending) as error:
-                if time.monotonic() - since > self.outage and not isinstance(error, Pending):
+            except (Unavailable, RpcError) as error:
+                if time.monotonic() - since > self.outage:
                     raise
                 if not told:
                     self.report("waiting", 0, reason=str(error))
@@ -169,14 +186,17 @@ class Session:
     # ------------------------------------------------------ sending
 
     def send(self, action: str, number: int, call: Callable[[], Receipt], **values: Any) -> bool:
-        """Sends a transaction; whether it was mined. That the ledger refuses it is no error here: the next look at it
-        says how things stand.
+        """Sends a transaction; False if the ledger refuses it. That is no error here, nor that nobody mines it yet: it
+        is kept alive, and the next looks at the ledger say how things stand.
         """
         try:
             receipt = self.patiently(call)
         except Reverted as refusal:
             self.report("refused", number, action=action, reason=str(refusal))
             return False
+        except Pending as slow:
+            self.report("waiting", number, action=action, reason=str(slow))
+            return True
         if receipt.transaction != self._reported:  # asked for again, a transaction that is mined is not sent again
             self._reported = receipt.transaction
             self.report(action, number, gas=receipt.gas_used, **values)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -278,11 +279,15 @@ Change = Callable[[str, list[Any], Any], Any]
 @contextlib.contextmanager
 def proxy(url: str, change: Change) -> Iterator[str]:
     """A JSON-RPC server that asks the one at `url`, and answers what `change(method, params, result)` makes of it."""
-    behind = Rpc(url)
+    behind, connections = Rpc(url), set()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm, wbufsize = True, -1  # an answer is one packet: otherwise each takes 40 ms
+
+        def setup(self) -> None:
+            super().setup()
+            connections.add(self.connection)
 
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -307,6 +312,7 @@ def proxy(url: str, change: Change) -> Iterator[str]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
+        server.handle_error = lambda *_: None  # type: ignore[method-assign] # callers and servers die in these tests
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
@@ -314,4 +320,8 @@ def proxy(url: str, change: Change) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+            server.socket.close()
+            for connection in connections:  # a server that is gone answers nobody any more
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
             behind.close()

@@ -225,3 +225,69 @@ def test_url_unusable_isConfigError(url: str) -> None:  # noqa: N802
     with pytest.raises(ConfigError) as caught:
         Rpc(url)
     assert "SECRET" not in str(caught.value)
+
+
+# ----------------------------------------------------------------- batches
+
+
+def batch_answer(change: Callable[[list[dict[str, Any]]], object]) -> Answer:
+    """Answers every call of a batch with its own parameters, then `change` has its way."""
+
+    def answer(http: Handler, request: Any) -> None:
+        calls = request if isinstance(request, list) else [request]
+        replies = [json.loads(result(call, [call["method"], call["params"]])) for call in calls]
+        http.send(json.dumps(change(replies) if isinstance(request, list) else replies[0]).encode())
+
+    return answer
+
+
+CALLS = [("a", 1), ("b",), ("c", {"x": None}, [])]
+EXPECTED = [["a", [1]], ["b", []], ["c", [{"x": None}, []]]]
+
+
+@pytest.mark.parametrize("change", [lambda replies: replies, lambda replies: replies[::-1]])
+def test_batch_gives_the_results_in_order_by_one_request(serve: Callable[[Answer], Server], change: Any) -> None:
+    server = serve(batch_answer(change))
+    assert Rpc(server.url).batch(CALLS) == EXPECTED
+    assert len(server.seen) == 1
+
+
+def test_batch_refused_call_is_an_error_in_its_place(serve: Callable[[Answer], Server]) -> None:
+    def refuse(replies: list[dict[str, Any]]) -> object:
+        replies[1] = {"id": replies[1]["id"], "error": {"code": -32000, "message": "no"}}
+        return replies
+
+    first, second, third = Rpc(serve(batch_answer(refuse)).url).batch(CALLS)
+    assert [first, third] == EXPECTED[::2]
+    assert isinstance(second, RpcError)
+    assert str(second) == "b: error -32000: no"
+
+
+def test_batch_server_that_takes_none_is_asked_one_by_one_from_then_on(serve: Callable[[Answer], Server]) -> None:
+    server = serve(batch_answer(lambda _: {"id": None, "error": {"code": -32600, "message": "no batches"}}))
+    rpc = Rpc(server.url)
+    for _ in range(2):
+        assert rpc.batch(CALLS) == EXPECTED
+    assert len(server.seen) == 1 + 2 * len(CALLS)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda replies: replies[:2], "not the one to this call"),
+        (lambda replies: [], "not the one to this call"),
+        (lambda replies: [7, *replies[1:]], "not the one to this call"),
+        (lambda replies: [{**replies[0], "id": replies[1]["id"]}, *replies[1:]], "not the one to this call"),
+        (lambda replies: 7, "not JSON-RPC"),
+        (lambda replies: {"result": "0x1"}, "not JSON-RPC"),
+    ],
+)
+def test_batch_bad_answer_is_unavailable(serve: Callable[[Answer], Server], change: Any, reason: str) -> None:
+    with pytest.raises(Unavailable, match=reason):
+        Rpc(serve(batch_answer(change)).url).batch(CALLS)
+
+
+def test_batch_of_one_is_a_plain_call(serve: Callable[[Answer], Server]) -> None:
+    server = serve(batch_answer(lambda replies: 1 / 0))
+    assert Rpc(server.url).batch(CALLS[:1]) == EXPECTED[:1]
+    assert Rpc(server.url).batch([]) == []

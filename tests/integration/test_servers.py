@@ -1,0 +1,214 @@
+"""Several RPC servers: one that dies is replaced, one that is behind is waited for, one that lies is found."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import Federation, Nodes, found_federation, proxy
+
+from chain import servers
+from chain.blocks import Depth
+from chain.devnet import Devnet
+from chain.protocol.errors import Code, ConfigError, TrustError, Unavailable, VerificationError
+from chain.reader import LedgerReader
+from chain.rpc import RpcError
+from chain.servers import Servers, connect
+from fl_node.ledger import Ledger
+
+LONG = {"commit_window": 600, "reveal_window": 600, "attest_window": 600}
+NOBODY = "http://127.0.0.1:1"
+
+
+def honest(method: str, params: list[Any], result: Any) -> Any:
+    return result
+
+
+def another_head(method: str, params: list[Any], result: Any) -> Any:
+    return "0x" + "66" * 32 if method == "eth_call" else result
+
+
+def behind(method: str, params: list[Any], result: Any) -> Any:
+    """It has no block above 3."""
+    if method == "eth_getBlockByNumber" and (result is None or int(result["number"], 16) > 3):
+        return None
+    if method == "eth_call" and int(params[1], 16) > 3:
+        raise RpcError(method, -32602, "unknown block")
+    return result
+
+
+@pytest.fixture
+def net() -> Iterator[Devnet]:
+    with Devnet.start() as chain:
+        yield chain
+
+
+@pytest.fixture
+def made(net: Devnet, tmp_path: Path) -> Federation:
+    return found_federation(tmp_path / "federation", net, 2, 1, None, **LONG)
+
+
+def ledger(made: Federation, *urls: str, depth: Depth = 0) -> Ledger:
+    return Ledger(LedgerReader(connect(urls), made.deployment), made.rules, depth=depth)
+
+
+# ------------------------------------------------------------------- failing over
+
+
+def test_server_that_dies_is_replaced_and_taken_back(made: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "RETRY", 0.0)
+    with ExitStack() as stack:
+        first = stack.enter_context(proxy(made.url, honest))
+        reading = ledger(made, first, made.url)
+        assert len(reading.sync().members) == 2
+        assert reading.reader.rpc.name == first
+    made.client(1).open(1)
+    assert reading.sync().current is not None
+    assert reading.reader.rpc.name == made.url
+
+
+def test_server_that_is_away_is_not_asked_all_the_time(net: Devnet) -> None:
+    asked: list[str] = []
+
+    def count(method: str, params: list[Any], result: Any) -> Any:
+        asked.append(method)
+        return result
+
+    with ExitStack() as stack:
+        first = stack.enter_context(proxy(net.url, count))
+        rpc = connect([first, net.url])
+        rpc.call("eth_chainId")
+        assert rpc.name == first
+        stack.close()
+        for _ in range(3):
+            rpc.call("eth_chainId")
+        assert (rpc.name, asked) == (net.url, ["eth_chainId"])
+
+
+def test_all_servers_down_is_unavailable_and_shows_no_key() -> None:
+    rpc = connect([NOBODY + "/v3/SECRET", "http://127.0.0.1:2/v3/SECRET"])
+    with pytest.raises(Unavailable, match="cannot connect") as caught:
+        rpc.call("eth_chainId")
+    assert "SECRET" not in str(caught.value)
+    with pytest.raises(Unavailable):
+        rpc.batch([("eth_chainId",), ("eth_blockNumber",)])
+    assert rpc.elsewhere([("eth_chainId",)]) == []
+
+
+def test_refusal_is_an_answer_and_no_reason_to_ask_another(net: Devnet) -> None:
+    def refuse(method: str, params: list[Any], result: Any) -> Any:
+        raise RpcError(method, -32000, "not today")
+
+    with proxy(net.url, refuse) as url, pytest.raises(RpcError, match="not today"):
+        connect([url, net.url]).call("eth_chainId")
+
+
+@pytest.mark.parametrize("urls", [[], ["http://a", "http://a"]])
+def test_servers_none_or_twice_is_a_usage_error(urls: list[str]) -> None:
+    with pytest.raises(ConfigError, match="name at least one server, and each once"):
+        connect(urls)
+
+
+def test_one_server_needs_no_comparison(net: Devnet) -> None:
+    assert not isinstance(connect([net.url]), Servers)
+
+
+def test_replacement_of_another_chain_is_not_trusted(made: Federation) -> None:
+    with Devnet.start() as other, ExitStack() as stack:
+        first = stack.enter_context(proxy(made.url, honest))
+        reading = ledger(made, first, other.url)
+        reading.sync()
+        stack.close()
+        with pytest.raises(TrustError, match="genesis block"):
+            reading.sync()
+
+
+def test_node_goes_on_when_its_first_server_dies(net: Devnet, made: Federation, nodes: Nodes) -> None:
+    with ExitStack() as stack:
+        first = stack.enter_context(proxy(net.url, honest))
+        for seat in (1, 2):
+            config = made.config(seat)
+            config.write_text(config.read_text().replace(f'rpc = "{net.url}"', f'rpc = ["{first}", "{net.url}"]'))
+        nodes.start(made.config(1))
+        nodes.wait("commit", "node-1", 1)
+        stack.close()
+        nodes.start(made.config(2))
+        for name in ("node-1", "node-2"):
+            assert nodes.wait("done", name).round == 1
+    assert made.audit()[0] == 0
+
+
+# -------------------------------------------------------------------- comparing
+
+
+@pytest.mark.parametrize("liar_first", [False, True])
+def test_servers_that_disagree_about_the_head_are_both_named(made: Federation, liar_first: bool) -> None:
+    with proxy(made.url, another_head) as liar:
+        urls = [liar, made.url] if liar_first else [made.url, liar]
+        reading = ledger(made, *urls)
+        with pytest.raises(VerificationError) as caught:
+            reading.sync()
+    honest_head = LedgerReader(connect(made.url), made.deployment).head(reading.reader.block_number())
+    error = caught.value
+    assert (error.code, error.exit_code) == (Code.L2, 1)
+    assert {error.expected, error.actual} == {f"0x{'66' * 32} ({liar})", f"0x{honest_head.hex()} ({made.url})"}
+    assert str(error).startswith("L2 head at block ")
+
+
+def test_server_that_is_behind_or_away_does_not_disagree(made: Federation) -> None:
+    with proxy(made.url, behind) as slow:
+        for others in ([slow], [NOBODY], [slow, NOBODY]):
+            assert len(ledger(made, made.url, *others).sync().members) == 2
+
+
+def test_server_that_is_behind_is_waited_for_after_a_failure(made: Federation) -> None:
+    """What one server has shown is not taken back because the next one does not know of it yet."""
+    with proxy(made.url, behind_latest) as slow, ExitStack() as stack:
+        first = stack.enter_context(proxy(made.url, honest))
+        reading = ledger(made, first, slow)
+        seen = reading.sync().events
+        stack.close()
+        assert reading.sync().events == seen
+        assert reading.replays == 0
+
+
+def behind_latest(method: str, params: list[Any], result: Any) -> Any:
+    """Its newest block is the second."""
+    if method == "eth_getBlockByNumber" and params[0] == "latest":
+        return result | {"number": "0x2"}
+    return behind(method, params, result)
+
+
+@pytest.fixture
+def branched(made: Federation, net: Devnet, tmp_path: Path) -> Iterator[Callable[[], Devnet]]:
+    """Another server of the same chain, with the blocks up to now in common, and others of its own on top."""
+    with ExitStack() as stack:
+
+        def start() -> Devnet:
+            net.save_state(tmp_path / "chain.json")
+            other = stack.enter_context(Devnet.start(state=tmp_path / "chain.json"))
+            for chain, seconds in ((other, 5), (net, 0)):
+                for _ in range(4):
+                    chain.increase_time(seconds)
+            return other
+
+        yield start
+
+
+def test_servers_that_disagree_about_buried_blocks_are_both_named(
+    made: Federation, branched: Callable[[], Devnet]
+) -> None:
+    other = branched()
+    with pytest.raises(VerificationError, match=r"L2 hash of block \d+") as caught:
+        ledger(made, made.url, other.url, depth=2).sync()
+    assert caught.value.expected.endswith(f"({made.url})")
+    assert caught.value.actual.endswith(f"({other.url})")
+
+
+def test_servers_on_branches_that_are_not_buried_do_not_disagree_yet(
+    made: Federation, branched: Callable[[], Devnet]
+) -> None:
+    other = branched()
+    assert len(ledger(made, made.url, other.url).sync().members) == 2  # depth 0: everything may still change
+    assert len(ledger(made, made.url, other.url, depth=4).sync().members) == 2  # what lies deep enough is the same
