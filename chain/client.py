@@ -4,6 +4,7 @@ from eth_account.signers.local import LocalAccount
 from web3.contract import Contract
 
 from chain import artifacts
+from chain.outbox import Outbox
 from chain.protocol.deployment import Deployment
 from chain.protocol.digest import Digest
 from chain.protocol.seal import Metadata
@@ -15,8 +16,8 @@ class LedgerClient:
     (`chain.errors`), Unavailable when the server does not answer, ConfigError when the account cannot pay.
     """
 
-    def __init__(self, url: str, deployment: Deployment, account: LocalAccount) -> None:
-        self._sender = Sender(url, account)
+    def __init__(self, url: str, deployment: Deployment, account: LocalAccount, outbox: Outbox | None = None) -> None:
+        self._sender = Sender(url, account, outbox=outbox)
         self._contract: Contract = self._sender.web3.eth.contract(
             address=self._sender.web3.to_checksum_address(deployment.address), abi=artifacts.load().abi
         )
@@ -48,4 +49,4 @@ class LedgerClient:
         return self._call("advance", round_number)
 
     def _call(self, name: str, *values: object) -> Receipt:
-        return self._sender.send(self._contract.get_function_by_name(name)(*values))
+        return self._sender.send(self._contract.get_function_by_name(name)(*values), f"{name} {values[0]}")

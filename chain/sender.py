@@ -7,14 +7,18 @@ nine.
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
+from eth_utils.crypto import keccak
 from web3 import Web3
 from web3.exceptions import Web3Exception
 
+from chain.crash import Point, crash_point
 from chain.errors import UnknownRevert, from_revert
+from chain.outbox import Entry, MemoryOutbox, Outbox
 from chain.protocol.errors import Code, ConfigError, RoundledgerError, Unavailable
 from chain.rpc import Rpc, RpcError
 
@@ -34,9 +38,13 @@ class Receipt:
 
 
 class Sender:
-    """Signs with one account and keeps its nonces. Thread safe; one Sender an account."""
+    """Signs with one account and keeps its nonces. Thread safe; one Sender an account.
 
-    def __init__(self, url: str, account: LocalAccount, timeout: float = TIMEOUT) -> None:
+    What it signs is in the outbox before it is sent, and until it is mined: a sender that died sends the same again.
+    """
+
+    def __init__(self, url: str, account: LocalAccount, timeout: float = TIMEOUT, outbox: Outbox | None = None) -> None:
+        self._outbox = MemoryOutbox() if outbox is None else outbox
         self.account, self.timeout = account, timeout
         self.web3 = Web3()  # of no server: it only encodes
         self._rpc = Rpc(url)
@@ -49,14 +57,15 @@ class Sender:
     def address(self) -> str:
         return str(self.account.address)
 
-    def send(self, call: Any) -> Receipt:
-        """Estimates, signs, sends `call` (a web3 contract call or constructor) and waits until it is mined.
+    def send(self, call: Any, key: str = "") -> Receipt:
+        """Estimates, signs, sends `call` (a web3 contract call or constructor) and waits until it is mined; what was
+        signed for the same `key` before and not seen mined is sent again instead.
 
         Raises the Reverted subclass that the contract gives, ConfigError when the account cannot pay, Unavailable
         when the server does not answer sensibly or does not mine in time.
         """
         try:
-            return self._send(call)
+            return self._send(call, key)
         except RpcError as error:
             raise self._refused(error) from None
         except RoundledgerError:
@@ -65,10 +74,12 @@ class Sender:
             # whatever becomes of an answer that is none
             raise Unavailable(Code.L1, self._rpc.name, f"a senseless answer ({type(error).__name__})") from None
 
-    def _send(self, call: Any) -> Receipt:
+    def _send(self, call: Any, key: str) -> Receipt:
         if self._chain_id is None:
             self._chain_id = self._quantity("eth_chainId")
         with self._lock:
+            if (receipt := self._resume(key)) is not None:
+                return _receipt(receipt)
             nonce, self._nonce = self._nonce, None  # if anything goes wrong now, the next one asks the chain
             if nonce is None:
                 nonce = self._quantity("eth_getTransactionCount", self.address, "pending")
@@ -81,15 +92,38 @@ class Sender:
                 self._nonce = nonce  # nothing was sent
                 raise
             signed = self.account.sign_transaction({key: transaction[key] for key in transaction if key != "from"})
-            sent = self._rpc.call("eth_sendRawTransaction", signed.raw_transaction.to_0x_hex())
+            crash_point(Point.SIGNED)
+            self._outbox.put(Entry(key, nonce, (bytes(signed.raw_transaction),)))
+            crash_point(Point.PUT)
+            try:
+                sent = self._rpc.call("eth_sendRawTransaction", signed.raw_transaction.to_0x_hex())
+            except RpcError:
+                self._outbox.remove(nonce)  # the server did not take it
+                raise
+            crash_point(Point.SENT)
             self._nonce = nonce + 1
         receipt = self._mined(sent)
+        crash_point(Point.MINED)
+        self._outbox.remove(nonce)
+        crash_point(Point.REMOVED)
         if int(receipt["status"], 16) != 1:
             self._rpc.call("eth_call", asked, "latest")  # the state that refused it is the present one: it tells why
             raise UnknownRevert(f"transaction {sent} failed")
-        block, gas = int(receipt["blockNumber"], 16), int(receipt["gasUsed"], 16)
-        contract = receipt.get("contractAddress")
-        return Receipt(sent, block, gas, contract and Web3.to_checksum_address(contract))
+        return _receipt(receipt)
+
+    def _resume(self, key: str) -> dict[str, Any] | None:
+        """Sees everything mined that an earlier process signed. The receipt of `key` if that was among it."""
+        found = None
+        for entry in self._outbox.entries():
+            sent = "0x" + keccak(entry.raw[-1]).hex()
+            if self._quantity("eth_getTransactionCount", self.address, "latest") <= entry.nonce:
+                with suppress(RpcError):  # the server has it already
+                    self._rpc.call("eth_sendRawTransaction", "0x" + entry.raw[-1].hex())
+            receipt = self._mined(sent)
+            self._outbox.remove(entry.nonce)
+            if entry.key == key and int(receipt["status"], 16) == 1:
+                found = receipt
+        return found
 
     def _gas(self, asked: dict[str, Any]) -> int:
         # In the block to come, at its time: where blocks come only with transactions (Anvil), a window that has passed
@@ -128,3 +162,9 @@ class Sender:
         if "revert" in error.message.lower():
             return UnknownRevert(error.message)
         return Unavailable(Code.L1, self._rpc.name, error)
+
+
+def _receipt(mined: dict[str, Any]) -> Receipt:
+    block, gas = int(mined["blockNumber"], 16), int(mined["gasUsed"], 16)
+    contract = mined.get("contractAddress")
+    return Receipt(mined["transactionHash"], block, gas, contract and Web3.to_checksum_address(contract))

@@ -8,6 +8,7 @@ import torch
 
 from chain import keys
 from chain.client import LedgerClient
+from chain.crash import Point, crash_point
 from chain.deploy import load_deployment
 from chain.files import load_rules
 from chain.protocol.errors import ConfigError
@@ -43,13 +44,12 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
     reader.check_deployment()
     account = keys.unlock(config.keystore, keys.read_password(config.password_file))
     journal = Journal(config.state)
-    journal.lock()
     journal.bind(deployment.chain_id, deployment.address)
     return Session(
         rules=rules,
         address=account.address,
         domain=domain_separator(deployment.chain_id, deployment.address),
-        client=LedgerClient(config.rpc, deployment, account),
+        client=LedgerClient(config.rpc, deployment, account, journal.outbox),
         ledger=Ledger(reader, rules, journal.checkpoint()),
         store=BlobStore(config.blobs),
         journal=journal,
@@ -105,6 +105,7 @@ def open_round(session: Session) -> int:
         if session.address in roster and len(roster) >= session.rules.ledger.min_updates:
             turn = (roster.index(session.address) - number) % len(roster)
             if time.monotonic() - since >= turn * OPENING_TURN:
+                crash_point(Point.OPENING)
                 session.send("open", number, lambda number=number: session.client.open(number))  # type: ignore[misc]
                 since = time.monotonic()  # a refusal is no reason to ask at once again
         elif not waiting:
