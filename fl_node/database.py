@@ -8,7 +8,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ CREATE TABLE outbox (
 _SETTINGS = """
 PRAGMA locking_mode = EXCLUSIVE;
 PRAGMA synchronous = FULL;
-PRAGMA journal_mode = WAL;
 """
 RESTORE = (
     "restore the folder from a backup; or start with an empty one that holds only the old `secret`: then what was not "
@@ -46,8 +45,9 @@ class Database:
         with self._errors():
             self._open = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=0)
             try:
-                self._open.executescript(_SETTINGS)
+                self._open.executescript(_SETTINGS)  # before the first look, which would need shared memory otherwise
                 self._check()
+                self._open.execute("PRAGMA journal_mode = WAL")  # writes to the file: after the check
             except BaseException:
                 self._open.close()
                 raise
@@ -109,10 +109,12 @@ class Database:
         """What was last kept under this name; None if nothing was."""
         with self.reading() as database:
             found = database.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
-        try:
-            return None if found is None else json.loads(found[0])
-        except ValueError:
-            raise ConfigError(self.path, f"damaged {name}: not JSON", RESTORE) from None
+        if found is None:
+            return None
+        with suppress(ValueError):
+            if (value := json.loads(found[0])) is not None:
+                return value
+        raise ConfigError(self.path, f"damaged {name}: {found[0]!r:.50}", RESTORE)
 
     def keep(self, **facts: Any) -> None:
         """Keeps all of these, in one transaction; None forgets one."""

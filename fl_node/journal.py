@@ -241,8 +241,8 @@ class Journal:
         return self.folder / f"{kind}-{digest.hex()}.bin"
 
     def _files(self) -> list[Path]:
-        """The files of blobs and residuals, half-written ones included."""
-        return [path for kind in ("residual", "blob") for path in self.folder.glob(f"*{kind}-*.bin*")]
+        """The files of blobs and residuals."""
+        return [path for kind in ("residual", "blob") for path in self.folder.glob(f"{kind}-*.bin")]
 
     def _read(self, path: Path, digest: Digest) -> bytes:
         try:
@@ -262,13 +262,14 @@ class Journal:
         self._sweep()
 
     def _sweep(self) -> None:
+        """Removes what nothing names, and what a process that died was about to write (see `chain.files`)."""
         kept = self._pending()
         named = {self._file("blob", Digest(kept[1].update_digest))} if kept else set()
         for name in ("residual", "unsent"):
             if digest := self._fact(name, Digest.fromhex):
                 named.add(self._file("residual", digest))
         with _writing_to(self.folder):
-            for path in self._files():
+            for path in [*self._files(), *self.folder.glob(".*")]:
                 if path not in named:
                     path.unlink()
 

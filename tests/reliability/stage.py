@@ -289,8 +289,8 @@ class Stage:
         for name in ("pending", "unsent", "watched"):
             check(name, None, known.get(name))
         check("entries of the outbox that were never mined", [], [n for n in known["outbox"] if n >= self._nonce()])
-        files = {path.name for path in self.state.iterdir()} - {"journal.db-wal"}
-        check("files", {"lock", "secret", "journal.db", f"residual-{scene.residual}.bin"}, files)
+        files = sorted({path.name for path in self.state.iterdir()} - {"journal.db-wal"})
+        check("files", ["journal.db", "lock", f"residual-{scene.residual}.bin", "secret"], files)
         self._compare_blobs(scene, found)
         return found
 

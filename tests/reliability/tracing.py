@@ -39,7 +39,9 @@ def about(arguments: str) -> str:
     if "socket:" in arguments:
         return "socket"
     paths = re.findall(r"[<\"](/[^>\"]*)", arguments)
-    return re.sub(r"[0-9a-f]{64}", "*", Path(paths[0]).name).split("*.")[0] if paths else ""
+    name = re.sub(r"[0-9a-f]{64}", "*", Path(paths[0]).name) if paths else ""
+    name = re.sub(r"^[0-9a-f]{2}$", "a folder of blobs", name)
+    return re.sub(r"^(\..*)\.[^.]*$", r"\1 in the making", name)
 
 
 def until_traced(thread: int) -> None:
