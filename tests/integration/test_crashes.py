@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -43,16 +44,16 @@ def test_killed_at_every_named_point_nothing_is_lost_or_done_twice() -> None:
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed: `apt-get install strace`")
 def test_killed_at_some_system_calls_nothing_is_lost_or_done_twice() -> None:
     """A few of the places that `python -m tests.reliability.sweep` tries in full, some of them with a second kill."""
-    report = sweep("--points", 40)
+    report = sweep("--points", 24)
     assert report["violations"] == {}
-    assert report["killed"] >= 30  # how often a node looks at the chain differs from run to run
+    assert report["killed"] >= 12  # how often a node looks at the chain differs from run to run
 
 
 def test_points_are_what_the_code_passes() -> None:
     """Every point stands in the code once, and no other."""
     passed: list[str] = []
     for path in [*(ROOT / "chain").rglob("*.py"), *(ROOT / "fl_node").rglob("*.py")]:
-        passed += [line.split("Point.")[1].rstrip(") \n") for line in path.open() if "crash_point(Point." in line]
+        passed += re.findall(r"^ +crash_point\(Point\.(\w+)\)$", path.read_text(), re.MULTILINE)
     assert sorted(passed) == sorted(point.name for point in Point)
 
 
@@ -86,7 +87,7 @@ def test_without_the_variable_a_point_does_nothing(monkeypatch: pytest.MonkeyPat
         crash.crash_point(point)
 
 
-DEATHS = [Point.TRAINED, Point.PUT, Point.PUBLISHED, Point.MODEL_PUBLISHED, Point.SWITCHED]
+DEATHS = [Point.PUT, Point.MODEL_PUBLISHED, Point.SWITCHED]
 
 
 def test_a_node_killed_again_and_again_is_accepted_in_every_round(

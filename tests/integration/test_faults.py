@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from bucket import Answer, Bucket, bucket, failing_first, filled, read_only, slow, small_disk
 from conftest import MAKE
-from harness import Federation, command
+from harness import Federation, invoke
 from test_nodes import LONG, accepted, assert_audit_passes, attest_and_update, begin, reach, take_part
 
 from chain.outbox import Entry
@@ -305,6 +305,6 @@ def test_a_node_on_a_full_or_read_only_disk_says_so_and_goes_on_later(federation
 
 
 def refused(config: Path, disk: Path, reason: str) -> None:
-    done = command("node", "run", "--config", config)
+    done = invoke("node", "run", "--config", config)
     assert (done.code, "Traceback" in done.err) == (2, False), done.said
     assert reason in done.said and str(disk) in done.said

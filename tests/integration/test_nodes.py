@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import MAKE
-from harness import Federation, Nodes, command, found_federation, wait_for
+from harness import Federation, Nodes, command, found_federation, invoke, wait_for
 
 from chain.devnet import Devnet
 from chain.errors import WrongPhase, WrongRound
@@ -229,6 +229,10 @@ def test_honest_node_refuses_a_model_that_does_not_follow(federation: MAKE, node
     code, findings = made.audit()
     assert code == 1
     assert [(f.code, f.round) for f in findings if f.status is Status.FAIL] == [(Code.A2, 1)]
+
+    for said in ("round 1 is given up", "nothing to give up"):  # the way out, by hand
+        done = invoke("node", "give-up", "--config", made.config(1))
+        assert (done.code, done.said) == (0, said)
 
 
 @dataclass(frozen=True)
