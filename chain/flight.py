@@ -14,6 +14,7 @@ from eth_utils.crypto import keccak
 
 from chain import fees
 from chain.answers import Answer, meaning
+from chain.crash import Point, crash_point
 from chain.outbox import Entry, Outbox
 from chain.protocol.errors import ConfigError
 from chain.rpc import JsonRpc, RpcError, results
@@ -43,8 +44,10 @@ class Flight:
         used = {entry.nonce for entry in self.outbox.entries()}
         nonce = next(nonce for nonce in range(pending, pending + len(used) + 1) if nonce not in used)  # leaves no gap
         raw = self.signer.sign_transaction({"nonce": nonce, **fields, **self._offer().fields})
+        crash_point(Point.SIGNED)
         entry = Entry(key or f"transaction {nonce}", nonce, (raw,))
         self.outbox.put(entry)
+        crash_point(Point.PUT)
         try:
             answer = self._broadcast(entry)
         except (RpcError, ConfigError):
@@ -53,6 +56,7 @@ class Flight:
         if answer is Answer.USED:
             self.drop(nonce)
             return None
+        crash_point(Point.SENT)
         return entry
 
     def forget(self, block: int) -> None:
@@ -85,6 +89,7 @@ class Flight:
 
     def drop(self, nonce: int) -> None:
         self.outbox.remove(nonce)
+        crash_point(Point.REMOVED)
         self._sent_at.pop(nonce, None)
 
     def _broadcast(self, entry: Entry) -> Answer:

@@ -79,6 +79,11 @@ class LedgerReader:
         tag = block if isinstance(block, str) else hex(block)
         return self._block(self.rpc.call("eth_getBlockByNumber", tag, False))
 
+    def time(self) -> int:
+        """Of the newest block, in seconds since the epoch. Raises Unavailable, RpcError."""
+        found = self.rpc.call("eth_getBlockByNumber", "latest", False)
+        return self._quantity("eth_getBlockByNumber", found.get("timestamp") if isinstance(found, dict) else None)
+
     def read(self, first: int, last: int, before: Block | None = None) -> Reading:
         """Everything from block `first` to `last`: one request, unless it is a long way. Raises Unavailable.
 

@@ -18,6 +18,7 @@ from web3.exceptions import Web3Exception
 
 from chain.answers import Answer, meaning
 from chain.blocks import Depth
+from chain.crash import Point, crash_point
 from chain.errors import UnknownRevert, from_revert
 from chain.flight import Flight, transaction_hash
 from chain.outbox import Entry, MemoryOutbox, Outbox
@@ -106,6 +107,7 @@ class Sender:
             self._flight.revive()  # what comes before must not be missing
             entry = self._resumable(key) or self._start(key, asked)
         receipt = self._mined(entry)
+        crash_point(Point.MINED)
         if self.depth == 0:
             with self._lock:
                 self._flight.drop(entry.nonce)
@@ -206,3 +208,9 @@ class Sender:
         if "revert" in error.message.lower():
             return UnknownRevert(error.message)
         return Unavailable(Code.L1, self._rpc.name, error)
+
+
+def _receipt(mined: dict[str, Any]) -> Receipt:
+    block, gas = int(mined["blockNumber"], 16), int(mined["gasUsed"], 16)
+    contract = mined.get("contractAddress")
+    return Receipt(mined["transactionHash"], block, gas, contract and Web3.to_checksum_address(contract))

@@ -1,43 +1,53 @@
-"""What a node must not forget, on its own disk: the residual, the update it is committed to, and how far it saw the
-ledger.
+"""What a node must not forget, on its own disk: the residual, the update it is committed to, what it has signed, and
+how far it saw the ledger.
 
     lock                held while a node runs on this folder
-    ledger.json         the ledger that all of this belongs to
     secret              the record secret (see `dataroot`)
-    checkpoint.json     the head that the history must extend
-    residual.bin        what was not sent so far
-    watched             the round whose outcome this node is verifying
-    pending/            the update of the running round: blob.bin, seal.json (written behind it), residual.bin (what
-    it leaves unsent)
+    journal.db          everything small, and which of the files below count
+    residual-*.bin      what was not sent so far; and what the update of the running round leaves unsent
+    blob-*.bin          the update of the running round
 
-Every file is written whole or not at all. A pending update is written before anything of it leaves the node, so a
-node that was killed can still open its seal. What it leaves unsent, as large as the model, is written while the round
-goes on: it follows from the old residual, which stays until then, and the training, which can be done again. The
-update is settled when the round is over: accepted, its residual takes the old one's place; otherwise the old residual
-stays, and with it what the update would have sent.
+The database (see `database`) holds these facts, and the outbox (see `outbox`):
+
+    ledger              the ledger that all of this belongs to
+    checkpoint          the head that the history must extend
+    residual            digest of what was not sent so far
+    watched             the round whose outcome this node is verifying
+    pending             round and metadata (with the salt) of the prepared update
+    unsent              digest of what it leaves unsent, once that is on the disk
+
+A file is written whole before the database names it, and is removed after the database has forgotten it; a file that
+it does not name counts for nothing. So each change is one transaction. A pending update is kept before anything of it
+leaves the node, so a node that was killed can still open its seal. What it leaves unsent, as large as the model, is
+written while the round goes on: it follows from the old residual, which stays until then, and the training, which can
+be done again. The update is settled when the round is over: accepted, its residual takes the old one's place; otherwise
+the old residual stays, and with it what the update would have sent.
 """
 
 import fcntl
-import json
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from chain.files import sync_folder, write_atomic
+from chain.crash import Point, crash_point
+from chain.files import write_atomic
 from chain.protocol import abi
 from chain.protocol.digest import Digest
 from chain.protocol.errors import ConfigError, VerificationError
 from chain.protocol.seal import Metadata
 from fl_node import tensorfile
+from fl_node.database import RESTORE, RESUME, Database
 from fl_node.gradient import Layout, Matrix
 from fl_node.ledger import Checkpoint
+from fl_node.outbox import JournalOutbox
 
-FORMAT = "roundledger-journal/1"
+FORMAT = "roundledger-journal/2"
+DATABASE = "journal.db"
 
 T = TypeVar("T")
 
@@ -52,51 +62,67 @@ class Pending:
 
 
 class Journal:
-    """The state folder of one node."""
+    """The state folder of one node, its own until `close` or the end of the process, however it ends.
+
+    Raises ConfigError, here and in every method: for a folder that another node uses, that cannot be written, or in
+    which something is damaged.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._pending = folder / "pending"
-        # what this process has written or read of residual.bin and pending/residual.bin, which need not be read again
+        # what this process has written or read of the two residual files, which need not be read again
         self._residual: list[Matrix] | None = None
         self._unsent: list[Matrix] | None = None
         self._disk = ThreadPoolExecutor(1, "journal")
-        self._writing: Future[None] | None = None  # of pending/residual.bin
-        try:
+        self._writing: Future[None] | None = None  # of what is left unsent
+        with _writing_to(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise ConfigError(folder, f"cannot be used as a state folder: {error.strerror}") from None
+            self._lock = (folder / "lock").open("w")
+        try:
+            self._take(folder)
+        except BaseException:
+            self._lock.close()
+            raise
+        self.outbox = JournalOutbox(self._database)
+        self._sweep()
 
-    def lock(self) -> None:
-        """Keeps other nodes out of the folder until this process ends, however it ends. Raises ConfigError."""
-        self._lock = (self.folder / "lock").open("w")
+    def _take(self, folder: Path) -> None:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(self.folder, "another node is running with this state folder") from None
+            raise ConfigError(folder, "another node is running with this state folder") from None
+        path = folder / DATABASE
+        if not path.exists():
+            if (folder / "ledger.json").exists():
+                raise ConfigError(folder, "a state folder of an earlier version (roundledger-journal/1)", RESTORE)
+            if left := [*self._files(), *folder.glob(f"{DATABASE}-*")]:
+                raise ConfigError(path, f"missing, but {left[0].name} is there", RESTORE)
+            with _writing_to(path):
+                Database.create(path)
+        self._database = Database(path)
+
+    def close(self) -> None:
+        """Waits for what is being written, and lets another process have the folder."""
+        self._disk.shutdown()
+        self._database.close()
+        self._lock.close()
 
     def bind(self, chain_id: int, ledger: str) -> None:
         """The folder belongs to one ledger, from its first use on. Raises ConfigError when that is another one."""
-        path = self.folder / "ledger.json"
-        mine = {"format": FORMAT, "chain_id": chain_id, "ledger": ledger}
-        if not path.exists():
-            write_atomic(path, json.dumps(mine).encode())
-        elif (bound := _read(path, "ledger binding", dict)) and bound != mine:
-            other = f"{bound.get('ledger')} on chain {bound.get('chain_id')}"
-            raise ConfigError(self.folder, f"the state folder of a node of ledger {other}", "give every ledger its own")
+        bound, mine = self._fact("ledger", lambda found: (int(found[0]), str(found[1]))), (chain_id, ledger)
+        if bound is None:
+            self._database.keep(ledger=mine)
+        elif bound != mine:
+            problem = f"the state folder of a node of ledger {bound[1]} on chain {bound[0]}"
+            raise ConfigError(self.folder, problem, "give every ledger its own")
 
     # ---------------------------------------------------------- checkpoint
 
     def checkpoint(self) -> Checkpoint | None:
-        return _read(
-            self.folder / "checkpoint.json",
-            "checkpoint",
-            lambda seen: Checkpoint(int(seen["events"]), bytes.fromhex(seen["head"])),
-        )
+        return self._fact("checkpoint", lambda seen: Checkpoint(int(seen[0]), bytes.fromhex(seen[1])))
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        text = json.dumps({"format": FORMAT, "events": checkpoint.events, "head": checkpoint.head.hex()})
-        write_atomic(self.folder / "checkpoint.json", text.encode())
+        self._database.keep(checkpoint=(checkpoint.events, checkpoint.head.hex()))
 
     # ------------------------------------------------------------ residual
 
@@ -108,31 +134,35 @@ class Journal:
         return self._read_residual(layout) if residual is None else residual
 
     def _read_residual(self, layout: Layout) -> list[Matrix] | None:
-        path = self.folder / "residual.bin"
-        if not path.exists():
+        digest = self._fact("residual", Digest.fromhex)
+        if digest is None:
             return None
-        data = path.read_bytes()
+        path = self._file("residual", digest)
+        data = self._read(path, digest)
         try:
             tensors, about = tensorfile.decode(data, "residual", len(data))
-            _check_format(about)
+            if about["format"] != FORMAT:
+                raise ValueError(f"format {about['format']!r} instead of {FORMAT}")
             expected = dict(named for layer in layout.layers for named in layer.tensors)
             shapes = {name: tensor.shape for name, tensor in tensors.items()}
             if shapes != expected or any(tensor.dtype != np.float32 for tensor in tensors.values()):
                 raise ValueError("it belongs to another model")
             return layout.matrices(tensors)
         except (VerificationError, KeyError, ValueError) as error:
-            raise ConfigError(
-                path, f"damaged residual: {error}", "restore it, or remove it to start from zero"
-            ) from None
+            raise ConfigError(path, f"not the residual of this node: {error}", RESTORE) from None
 
     # ------------------------------------------------------------- pending
 
     def prepare(self, pending: Pending, residual: list[Matrix], layout: Layout) -> None:
         """Keeps the update of a round before anything is committed, and what it leaves unsent until it is settled."""
-        self._discard()
-        write_atomic(self._pending / "blob.bin", pending.blob)
-        saved = {"format": FORMAT, "round": pending.round, "metadata": abi.encode(pending.metadata).hex()}
-        write_atomic(self._pending / "seal.json", json.dumps(saved).encode(), mode=0o600)
+        if self.prepared_round() is not None:
+            self._forget(pending=None, unsent=None)
+        path = self._file("blob", Digest(pending.metadata.update_digest))
+        with _writing_to(path):
+            write_atomic(path, pending.blob, mode=0o600)
+        crash_point(Point.BLOB_KEPT)
+        self._database.keep(pending=(pending.round, abi.encode(pending.metadata).hex()))
+        crash_point(Point.PREPARED)
         self.keep_unsent(residual, layout)
 
     def keep_unsent(self, residual: list[Matrix], layout: Layout) -> None:
@@ -140,89 +170,121 @@ class Journal:
 
         def write() -> None:
             parts = tensorfile.pieces(layout.tensors(residual), {"format": FORMAT})
-            write_atomic(self._pending / "residual.bin", *parts)
+            digest = Digest.of(*parts)
+            path = self._file("residual", digest)
+            with _writing_to(path):
+                write_atomic(path, *parts, mode=0o600)
+            crash_point(Point.UNSENT_WRITTEN)
+            self._database.keep(unsent=digest.hex())
+            crash_point(Point.UNSENT_NAMED)
 
         self._unsent, self._writing = residual, self._disk.submit(write)
 
     def lost_unsent(self, round_number: int) -> bool:
         """Whether the update of this round was prepared, but the node died before it had written what it leaves."""
-        written = self._writing is not None or (self._pending / "residual.bin").exists()
+        written = self._writing is not None or self._fact("unsent", Digest.fromhex) is not None
         return self.prepared_round() == round_number and not written
 
     def pending(self, round_number: int) -> Pending | None:
         """The update prepared for this round; None if there is none."""
-        saved, path = self._saved(), self._pending / "blob.bin"
-        if saved is None or saved[0] != round_number:
+        kept = self._pending()
+        if kept is None or kept[0] != round_number:
             return None
-        blob = path.read_bytes() if path.exists() else b""
-        if Digest.of(blob) != saved[1].update_digest:
-            raise ConfigError(path, f"damaged: not the update that was prepared for round {round_number}")
-        return Pending(round_number, saved[1], blob)
+        digest = Digest(kept[1].update_digest)
+        return Pending(round_number, kept[1], self._read(self._file("blob", digest), digest))
 
     def settle(self, round_number: int, *, accepted: bool) -> None:
-        """The round is over. Settling again changes nothing. Raises OSError when the unsent could not be written."""
+        """The round is over. Settling again changes nothing. Raises ConfigError when the unsent was not written."""
         self.flush()
-        (self.folder / "watched").unlink(missing_ok=True)
         if self.prepared_round() != round_number:
+            self._database.keep(watched=None)
             return
-        unsent = self._pending / "residual.bin"
-        if accepted and unsent.exists():
-            unsent.replace(self.folder / "residual.bin")  # atomic: before it the old residual counts, after it the new
-            sync_folder(self.folder)
-            self._residual = self._unsent
-        self._discard()
+        unsent, matrices = self._fact("unsent", Digest.fromhex), self._unsent
+        if accepted and unsent is None:
+            raise ValueError(f"what the update of round {round_number} leaves unsent was never kept")
+        if accepted and unsent:
+            self._forget(residual=unsent.hex(), watched=None, pending=None, unsent=None)
+            self._residual = matrices
+        else:
+            self._forget(watched=None, pending=None, unsent=None)
 
     def watch(self, round_number: int) -> None:
         """Notes that the outcome of this round is being verified: a model that is refused must stay refused."""
-        write_atomic(self.folder / "watched", str(round_number).encode())
+        self._database.keep(watched=round_number)
 
     def unfinished_round(self) -> int | None:
         """The round that this node prepared an update for, or was verifying, and has not settled."""
-        watched = self.folder / "watched"
-        if watched.exists():
-            try:
-                return int(watched.read_text())
-            except ValueError:
-                raise ConfigError(watched, "damaged: not a round number") from None
-        return self.prepared_round()
+        return self._fact("watched", int) or self.prepared_round()
+
+    def give_up(self) -> int | None:
+        """Forgets the unfinished round, with the update prepared for it; the residual stays. Returns its number."""
+        number = self.unfinished_round()
+        self._forget(watched=None, pending=None, unsent=None)
+        return number
 
     def prepared_round(self) -> int | None:
-        saved = self._saved()
-        return saved[0] if saved else None
+        kept = self._pending()
+        return kept[0] if kept else None
 
-    def _saved(self) -> tuple[int, Metadata] | None:
-        return _read(
-            self._pending / "seal.json",
-            "seal",
-            lambda saved: (int(saved["round"]), abi.decode(Metadata, bytes.fromhex(saved["metadata"]))),
-        )
+    def _pending(self) -> tuple[int, Metadata] | None:
+        return self._fact("pending", lambda kept: (int(kept[0]), abi.decode(Metadata, bytes.fromhex(kept[1]))))
 
     def flush(self) -> None:
-        """Waits until everything is on the disk. Raises OSError when it is not."""
+        """Waits until everything is on the disk. Raises ConfigError when it is not."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
 
-    def _discard(self) -> None:
-        """The seal goes first, as it came last: without it the rest counts for nothing."""
+    # --------------------------------------------------------------- files
+
+    def _file(self, kind: str, digest: Digest) -> Path:
+        return self.folder / f"{kind}-{digest.hex()}.bin"
+
+    def _files(self) -> list[Path]:
+        """The files of blobs and residuals."""
+        return [path for kind in ("residual", "blob") for path in self.folder.glob(f"{kind}-*.bin")]
+
+    def _read(self, path: Path, digest: Digest) -> bytes:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ConfigError(path, f"cannot be read: {error.strerror}", RESTORE) from None
+        if Digest.of(data) != digest:
+            raise ConfigError(path, "damaged: not what the journal says it is", RESTORE)
+        return data
+
+    def _forget(self, **facts: Any) -> None:
+        """One transaction, and then the files that nothing names any more."""
         self.flush()
         self._unsent = None
-        (self._pending / "seal.json").unlink(missing_ok=True)
-        shutil.rmtree(self._pending, ignore_errors=True)
+        self._database.keep(**facts)
+        crash_point(Point.SWITCHED)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Removes what nothing names, and what a process that died was about to write (see `chain.files`)."""
+        kept = self._pending()
+        named = {self._file("blob", Digest(kept[1].update_digest))} if kept else set()
+        for name in ("residual", "unsent"):
+            if digest := self._fact(name, Digest.fromhex):
+                named.add(self._file("residual", digest))
+        with _writing_to(self.folder):
+            for path in [*self._files(), *self.folder.glob(".*")]:
+                if path not in named:
+                    path.unlink()
+
+    def _fact(self, name: str, parse: Callable[[Any], T]) -> T | None:
+        found = self._database.fact(name)
+        try:
+            return None if found is None else parse(found)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise ConfigError(self._database.path, f"damaged {name}: {error}", RESTORE) from None
 
 
-def _read(path: Path, what: str, parse: Callable[[dict[str, Any]], T]) -> T | None:
-    """A JSON file of the journal; None if it is not there. Raises ConfigError for a damaged one."""
-    if not path.exists():
-        return None
+@contextmanager
+def _writing_to(path: Path) -> Iterator[None]:
+    """What the disk refuses (it is full, it is read-only) is the user's to mend."""
     try:
-        saved = json.loads(path.read_text())
-        _check_format(saved)
-        return parse(saved)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(path, f"damaged {what}: {error}") from None
-
-
-def _check_format(saved: Mapping[str, Any]) -> None:
-    if saved["format"] != FORMAT:
-        raise ValueError(f"format {saved['format']!r} instead of {FORMAT}")
+        yield
+    except OSError as error:
+        raise ConfigError(path, f"cannot be written: {error.strerror}", RESUME) from None

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 
 from chain.client import LedgerClient
+from chain.crash import Point, crash_point
 from chain.deploy import load_deployment
 from chain.files import load_rules
-from chain.outbox import MemoryOutbox, Outbox
+from chain.outbox import Outbox
 from chain.protocol.deployment import Deployment
 from chain.protocol.errors import ConfigError
 from chain.protocol.history import History
@@ -48,13 +49,12 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
     reader.check_deployment()
     signer = config.signer()
     journal = Journal(config.state)
-    journal.lock()
     journal.bind(deployment.chain_id, deployment.address)
     return Session(
         rules=rules,
         address=signer.address,
         domain=domain_separator(deployment.chain_id, deployment.address),
-        client=open_client(config, rpc, deployment, signer, MemoryOutbox(), stop),
+        client=open_client(config, rpc, deployment, signer, journal.outbox, stop),
         ledger=Ledger(reader, rules, journal.checkpoint(), depth=config.depth),
         store=BlobStore(config.blobs),
         journal=journal,
@@ -124,6 +124,7 @@ def open_round(session: Session) -> int:
         if session.address in roster and len(roster) >= session.rules.ledger.min_updates:
             turn = (roster.index(session.address) - number) % len(roster)
             if time.monotonic() - since >= (turn * OPENING_TURN if delay is None else delay):
+                crash_point(Point.OPENING)
                 sent = session.send("open", number, lambda number=number: session.client.open(number))  # type: ignore[misc]
                 # Sent, it shows once it lies deep enough. Refused, somebody else was faster, and that shows then, too.
                 since, delay = time.monotonic(), SLOWEST if sent else min(SLOWEST, 2 * (delay or OPENING_TURN / 2))

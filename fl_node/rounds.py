@@ -7,6 +7,7 @@ takes part from the start, one that comes late and one that was killed half-way.
 import secrets
 from dataclasses import dataclass
 
+from chain.crash import Point, crash_point
 from chain.protocol import verdicts
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code
@@ -50,11 +51,13 @@ def run_round(session: Session, number: int) -> None:
         round_ = session.wait_while(number, Phase.REVEAL)
     if round_.phase in (Phase.ATTEST, Phase.FINALIZED):
         session.journal.watch(number)
+        crash_point(Point.WATCHED)
         results = gather_updates(session, round_)
         derived = attest(session, number, results)
         round_ = session.wait_while(number, Phase.ATTEST)
         if round_.phase is Phase.FINALIZED:
             update_model(session, round_, results, derived)
+            crash_point(Point.UPDATED)
     settle(session, round_)
 
 
@@ -64,7 +67,9 @@ def commit(session: Session, round_: Round) -> None:
         return
     pending = session.journal.pending(round_.number) or prepare(session, round_)
     sealed = seal(session.domain, round_.number, session.address, pending.metadata)
+    crash_point(Point.COMMITTING)
     session.send("commit", round_.number, lambda: session.client.commit(round_.number, sealed))
+    crash_point(Point.COMMITTED)
 
 
 def prepare(session: Session, round_: Round) -> Pending:
@@ -80,6 +85,7 @@ def prepare(session: Session, round_: Round) -> Pending:
     metadata = update.describe(mine, blob, layout, held.root, held.secret_commitment, held.count, salt)
     pending = Pending(round_.number, metadata, blob)
     update.take_sent(gradient, mine)
+    crash_point(Point.TRAINED)
     session.journal.prepare(pending, gradient, layout)
     return pending
 
@@ -101,8 +107,11 @@ def reveal(session: Session, round_: Round) -> None:
     if pending is None or session.address not in round_.commits or session.address in round_.reveals:
         return
     packed, metadata = pack(pending.blob, session.layout, session.rules), pending.metadata
-    session.store.put(packed, digest=Digest(metadata.update_digest))
+    crash_point(Point.REVEALING)
+    session.patiently(lambda: session.store.put(packed, digest=Digest(metadata.update_digest)))
+    crash_point(Point.PUBLISHED)
     session.send("reveal", number, lambda: session.client.reveal(number, session.address, metadata), bytes=len(packed))
+    crash_point(Point.REVEALED)
 
 
 def gather_updates(session: Session, round_: Round) -> dict[str, Result]:
@@ -136,8 +145,11 @@ def attest(session: Session, number: int, results: dict[str, Result]) -> Derived
     ):
         return None
     derived, votes = derive(session, round_, accepted_updates(results)), verdicts_of(results, round_)
-    session.store.put(*weights.model_pieces(derived.model), digest=derived.digest)
+    crash_point(Point.DERIVED)
+    session.patiently(lambda: session.store.put(*weights.model_pieces(derived.model), digest=derived.digest))
+    crash_point(Point.MODEL_PUBLISHED)
     session.send("attest", number, lambda: session.client.attest(number, derived.digest, votes))
+    crash_point(Point.ATTESTED)
     return derived
 
 
@@ -178,10 +190,13 @@ def settle(session: Session, round_: Round) -> None:
     """The residual changes only if the round is final and this node's update was accepted."""
     attested = verdicts.decode(round_.outcome[1]) if round_.outcome else {}
     accepted = attested.get(round_.roster.get(session.address, 0)) == verdicts.ACCEPTED
+    crash_point(Point.SETTLING)
     if accepted and session.journal.lost_unsent(round_.number):
         session.journal.keep_unsent(unsent_again(session, round_), session.layout)
     session.journal.settle(round_.number, accepted=accepted)
+    crash_point(Point.SETTLED)
     session.journal.save_checkpoint(session.ledger.save())
+    crash_point(Point.CHECKPOINTED)
     if round_.abort_reason is not None:
         session.report("aborted", round_.number, reason=round_.abort_reason.name)
 

@@ -1,22 +1,31 @@
 """The content-addressed blob store: bytes under the name of their SHA-256, in a folder or an object store.
 
 `obstore` (the Rust `object_store`) does the work: a local path, or `s3://`, `gs://`, `az://` with credentials from
-the environment. Its writes are whole or absent. What comes back is untrusted: size first, then digest, then the
+the environment. Its writes are whole or absent; in a folder they are ours, so that they also outlast a power cut (what
+the ledger has been told of must be there afterwards). What comes back is untrusted: size first, then digest, then the
 caller's own checks.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from chain.files import write_atomic
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, ConfigError, Unavailable, VerificationError
 
+if TYPE_CHECKING:  # the library has it for the type checker only
+    from obstore.store import RetryConfig
+
 CHUNK = 1 << 22  # bytes compared at a time
+# The library would try again for minutes and say nothing; whoever asks knows better how long it is worth waiting.
+RETRIES: "RetryConfig" = {"max_retries": 1, "retry_timeout": timedelta(seconds=5)}
 
 
 class BlobStore:
@@ -33,10 +42,16 @@ class BlobStore:
         name = digest or Digest.of(*data)
         try:
             if not self._holds(name, data):
-                obstore.put(self._store, _path(name), b"".join(data))
+                self._write(name, data)
         except (BaseError, OSError) as error:
             raise Unavailable(Code.U1, f"blob {name.short}", _reason(error)) from None
         return name
+
+    def _write(self, name: Digest, data: Sequence[bytes | memoryview]) -> None:
+        if isinstance(self._store, LocalStore):
+            write_atomic(Path(self.location) / _path(name), *data)
+        else:
+            obstore.put(self._store, _path(name), b"".join(data))
 
     def _holds(self, name: Digest, data: Sequence[bytes | memoryview]) -> bool:
         """Whether these very bytes lie there: whoever can write to the store could have put others under the name."""
@@ -98,7 +113,7 @@ def _path(digest: Digest) -> str:
 def _open(location: str, create: bool) -> ObjectStore:
     if "://" in location:
         try:
-            return from_url(location)
+            return from_url(location, retry_config=RETRIES)
         except (BaseError, ValueError) as error:
             raise ConfigError(location, f"not a blob store: {_reason(error)}") from None
     folder = Path(location)

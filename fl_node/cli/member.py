@@ -38,6 +38,21 @@ def node_run(
     node.run(node.load(config, report, stop))
 
 
+@node_app.command("give-up")
+def node_give_up(config: Annotated[Path, typer.Option("--config", help="The node's own node.toml.")]) -> None:
+    """Forget the round that this node could not verify, and its own update for it: the quorum is taken at its word.
+
+    For a round of which a blob can no longer be had anywhere. The node must not be running; its residual stays.
+    """
+    from fl_node.config import NodeConfig
+    from fl_node.journal import Journal
+
+    journal = Journal(NodeConfig.load(config).state)
+    number = journal.give_up()
+    journal.close()
+    out.print("nothing to give up" if number is None else f"round {number} is given up")
+
+
 def classify(
     deployment: DeploymentFile,
     rpc: RpcUrl,

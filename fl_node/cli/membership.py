@@ -137,8 +137,7 @@ def _open(deployment: Path, rpc: str, keystore: Path, password_file: Path) -> "t
 
     reader = open_ledger(deployment, rpc).reader
     account: LocalAccount = keys.unlock(keystore, keys.read_password(password_file))
-    now = int(reader.block(reader.block_number())["timestamp"], 16)
-    return LedgerClient(rpc, reader.deployment, account), reader.deployment, now
+    return LedgerClient(rpc, reader.deployment, account), reader.deployment, reader.time()
 
 
 def _act(action: str, addresses: list[str], call: "Callable[[str], Receipt]", as_json: bool) -> None:

@@ -4,10 +4,9 @@ Where the order of things must be certain, the other participants are sessions i
 taken one by one by the test. The windows of such a federation are long, and close early when all have acted.
 """
 
-import json
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import MAKE
-from harness import Federation, Nodes, command, found_federation, wait_for
+from harness import Federation, Nodes, command, found_federation, invoke, wait_for
 
 from chain.devnet import Devnet
 from chain.errors import WrongPhase, WrongRound
@@ -28,12 +27,12 @@ from chain.protocol.seal import Metadata, seal
 from fl_node import rounds, update
 from fl_node.audit import Status
 from fl_node.gradient import Layout, gradient_matrices
+from fl_node.journal import Journal
 from fl_node.model import load_tensors, to_tensors
 from fl_node.session import RoundGone, Session
 from fl_node.train import train, training_seed
 from fl_node.update import Update
 
-UNSENT = "pending/residual.bin"
 LONG = {"commit_window": 120, "reveal_window": 120, "attest_window": 120}
 
 
@@ -145,8 +144,10 @@ def test_kill_after_the_commit_and_restart_reveals_with_the_seal_of_the_journal(
     nodes.start(made.config(1))
     nodes.wait("commit", "node-1", 1)
     nodes.kill("node-1")
-    journal = json.loads((made.folder / "state" / "node-1" / "pending" / "seal.json").read_text())
-    blob = (made.folder / "state" / "node-1" / "pending" / "blob.bin").read_bytes()
+    state = made.folder / "state" / "node-1"
+    with closing(Journal(state)) as journal:
+        prepared = journal.pending(1)
+    assert prepared is not None
     sealed = made.history().rounds[0].commits[made.address(1)]
     take_part(others, 1, until=Phase.REVEAL)
 
@@ -158,11 +159,11 @@ def test_kill_after_the_commit_and_restart_reveals_with_the_seal_of_the_journal(
     assert ended.values == {"model": str(history.model), "head": f"0x{history.head.hex()}"}
     round_ = made.history().rounds[0]
     metadata = round_.reveals[made.address(1)]
-    assert (journal["round"], metadata.update_digest) == (1, Digest.of(blob))
+    assert (metadata, metadata.update_digest) == (prepared.metadata, Digest.of(prepared.blob))
     assert seal(others[0].domain, 1, made.address(1), metadata) == sealed
     assert accepted(round_, made.address(1))
     assert nodes.wait("exit", "node-1", after=nodes.seen.index(nodes.wait("done", "node-1"))).values == {"code": 0}
-    assert not (made.folder / "state" / "node-1" / "pending").exists()
+    assert list(state.glob("blob-*")) == []
     assert assert_audit_passes(made) == []
 
 
@@ -228,6 +229,10 @@ def test_honest_node_refuses_a_model_that_does_not_follow(federation: MAKE, node
     code, findings = made.audit()
     assert code == 1
     assert [(f.code, f.round) for f in findings if f.status is Status.FAIL] == [(Code.A2, 1)]
+
+    for said in ("round 1 is given up", "nothing to give up"):  # the way out, by hand
+        done = invoke("node", "give-up", "--config", made.config(1))
+        assert (done.code, done.said) == (0, said)
 
 
 @dataclass(frozen=True)
@@ -372,15 +377,15 @@ def test_what_a_killed_node_had_not_written_of_its_residual_is_made_again(federa
     take_part(sessions, 2, until=Phase.REVEAL)
     killed = sessions[0].journal
     killed.flush()
-    expected = (killed.folder / UNSENT).read_bytes()
-    (killed.folder / UNSENT).unlink()
-    killed._lock.close()
+    expected = killed._database.fact("unsent")
+    killed._database.keep(unsent=None)
+    killed.close()
     again = made.session(1)
     again.load_model(made.history().rounds[1].base_model)
     assert again.journal.lost_unsent(2)
     attest_and_update([again, sessions[1]], 2)
     assert not again.journal.lost_unsent(2)
-    assert (killed.folder / "residual.bin").read_bytes() == expected
+    assert again.journal._database.fact("residual") == expected
     assert_audit_passes(made)
 
 

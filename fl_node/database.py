@@ -1,0 +1,126 @@
+"""The journal's database: one SQLite file, in which every change is whole, and on the disk when the call returns.
+
+It holds facts (a name, and a value as JSON) and the outbox. Only the process that holds the lock of the state folder
+opens it, so the database is locked as a whole, and needs no shared memory beside it.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from chain.files import write_atomic
+from chain.protocol.errors import ConfigError
+
+VERSION = 2  # of the tables; 1 was a folder of JSON files
+_APPLICATION = 0x726C6A6E  # "rljn", by which other programs know the file
+_SCHEMA = f"""
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {VERSION};
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE outbox (
+    nonce INTEGER NOT NULL, attempt INTEGER NOT NULL, key TEXT NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (nonce, attempt)
+) STRICT, WITHOUT ROWID;
+"""
+_SETTINGS = """
+PRAGMA locking_mode = EXCLUSIVE;
+PRAGMA synchronous = FULL;
+"""
+RESTORE = (
+    "restore the folder from a backup; or start with an empty one that holds only the old `secret`: then what was not "
+    "sent so far is lost, and a round that this node has committed to"
+)
+RESUME = "nothing is lost: mend that and start the node again"
+
+
+class Database:
+    """One open database file, for all threads of the process."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file, which must exist. Raises ConfigError when it is damaged or of another version."""
+        self.path, self._lock = path, threading.RLock()
+        with self._errors():
+            self._open = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=0)
+            try:
+                self._open.executescript(_SETTINGS)  # before the first look, which would need shared memory otherwise
+                self._check()
+                self._open.execute("PRAGMA journal_mode = WAL")  # writes to the file: after the check
+            except BaseException:
+                self._open.close()
+                raise
+
+    @classmethod
+    def create(cls, path: Path) -> None:
+        """Writes an empty database, whole or not at all. Raises OSError."""
+        memory = sqlite3.connect(":memory:")
+        memory.executescript(_SCHEMA)
+        write_atomic(path, memory.serialize(), mode=0o600)
+        memory.close()
+
+    def _check(self) -> None:
+        (application,) = self._open.execute("PRAGMA application_id").fetchone()
+        (version,) = self._open.execute("PRAGMA user_version").fetchone()
+        if application != _APPLICATION:
+            raise ConfigError(self.path, "damaged: not the journal of a node", RESTORE)
+        if version != VERSION:
+            raise ConfigError(self.path, f"a journal of version {version}, this program reads {VERSION}")
+        (found,) = self._open.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise ConfigError(self.path, f"damaged: {found}", RESTORE)
+
+    def close(self) -> None:
+        with self._lock:
+            self._open.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of it happens or nothing. Raises ConfigError when it cannot be read or written."""
+        with self._lock, self._errors():
+            self._open.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._open
+                self._open.execute("COMMIT")
+            except BaseException:
+                if self._open.in_transaction:  # SQLite may have ended it by itself
+                    self._open.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._errors():
+            yield self._open
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
+            if name.startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+                raise ConfigError(self.path, f"cannot be used: {error} ({name})", RESUME) from None
+            raise ConfigError(self.path, f"damaged: {error} ({name})", RESTORE) from None
+
+    # --------------------------------------------------------------- facts
+
+    def fact(self, name: str) -> Any:
+        """What was last kept under this name; None if nothing was."""
+        with self.reading() as database:
+            found = database.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        if found is None:
+            return None
+        with suppress(ValueError):
+            if (value := json.loads(found[0])) is not None:
+                return value
+        raise ConfigError(self.path, f"damaged {name}: {found[0]!r:.50}", RESTORE)
+
+    def keep(self, **facts: Any) -> None:
+        """Keeps all of these, in one transaction; None forgets one."""
+        with self.transaction() as database:
+            for name, value in facts.items():
+                if value is None:
+                    database.execute("DELETE FROM fact WHERE name = ?", (name,))
+                else:
+                    database.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, json.dumps(value)))
