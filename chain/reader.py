@@ -101,7 +101,7 @@ class LedgerReader:
         return Reading(block, logs, self._head(head, last), former.hash if former else None)
 
     def compare(self, reading: Reading, *, buried: bool) -> None:
-        """L2: every other server that can be reached has the same head at the same block. One that is behind, senseless,
+        """L2: every other server that can be reached has the same head at this block. One that is behind, senseless,
         or on another branch of blocks that are not buried yet says nothing. Raises VerificationError naming both.
         """
         block = reading.block
