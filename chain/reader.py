@@ -107,20 +107,25 @@ class LedgerReader:
         return Reading(block, logs, self._head(head, last), former.hash if former else None)
 
     def compare(self, reading: Reading, *, buried: bool) -> None:
-        """L2: every other server that can be reached has the same head at the same block; one that is behind, or on
-        another branch of blocks that are not buried yet, says nothing. Raises VerificationError naming both.
+        """L2: every other server that can be reached has the same head at this block. One that is behind, senseless,
+        or on another branch of blocks that are not buried yet says nothing. Raises VerificationError naming both.
         """
         block = reading.block
         for name, (newest, head) in self.rpc.elsewhere(
             [("eth_getBlockByNumber", hex(block.number), False), self._head_call(block.number)]
         ):
-            if isinstance(newest, RpcError) or isinstance(head, RpcError) or (theirs := self._block(newest)) is None:
+            try:
+                theirs = self._block(newest)
+                found = self._head(head, block.number) if theirs == block else b""
+            except Unavailable:
+                continue
+            if theirs is None:
                 continue
             if theirs.hash != block.hash:
                 if buried:
                     ours = f"{block.hash} ({self.rpc.name})"
                     raise VerificationError(Code.L2, f"hash of block {block.number}", ours, f"{theirs.hash} ({name})")
-            elif (found := self._head(head, block.number)) != reading.head:
+            elif found != reading.head:
                 ours, other = f"0x{reading.head.hex()} ({self.rpc.name})", f"0x{found.hex()} ({name})"
                 raise VerificationError(Code.L2, f"head at block {block.number}", ours, other)
 

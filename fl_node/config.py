@@ -5,7 +5,7 @@ the file.
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, Strict, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, Strict, ValidationError, model_validator
 
 from chain.files import read_toml
 from chain.protocol.errors import ConfigError
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from chain.signers import Signer
 
 FULL_NODE_STATES = 64  # half of the blocks whose state a full node still knows
+
+
+def _several(value: object) -> object:
+    """One server is written without brackets."""
+    return (value,) if isinstance(value, str) else value
 
 
 class NodeConfig(Table):
@@ -28,7 +33,7 @@ class NodeConfig(Table):
     name: Name
     federation: Path
     deployment: Path
-    rpc: Name | Annotated[tuple[Name, ...], Field(min_length=1)]
+    rpc: Annotated[tuple[Name, ...], BeforeValidator(_several), Field(min_length=1)]
     blobs: Name
     data: Name
     keystore: Path | None = None

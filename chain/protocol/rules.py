@@ -288,8 +288,9 @@ def explain(error: ValidationError) -> str:
     """Every wrong field on a line's worth of text: `training.rounds: Input should be ...`."""
     parts = []
     for item in error.errors():
-        # pydantic names the branches of a union, `tuple[...]`, as if they were fields
-        field = ".".join(str(part) for part in item["loc"] if "[" not in str(part)) or "file"
+        # pydantic names the branches of a union, `tuple[...]` or `constrained-int`, as if they were fields
+        parts_of = (str(part) for part in item["loc"])
+        field = ".".join(part for part in parts_of if "[" not in part and "constrained-" not in part) or "file"
         problem = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
         parts.append(f"{field}: {problem}")
     return "; ".join(parts)

@@ -23,6 +23,8 @@ from chain.devnet import Devnet
 from chain.devnet_process import start_time
 from chain.protocol.digest import Digest
 from chain.protocol.seal import Metadata, seal
+from chain.reader import LedgerReader
+from chain.rpc import Rpc
 from fl_node.presets import preset
 from fl_node.rounds import weights
 from fl_node.store import BlobStore
@@ -316,6 +318,17 @@ def test_status_of_another_contract_is_not_trusted(made: Federation, federation:
     refused(invoke("status", *ledger_options(made)), "not trusted: L1 bytecode of", other, code=5)
 
 
+def test_status_up_to_a_depth(made: Federation) -> None:
+    made.client(1).open(1)
+    number = LedgerReader(Rpc(made.url), made.deployment).block_number()
+    for depth, rounds in ((None, 1), ("0", 1), ("1", 0)):
+        words = [] if depth is None else ["--depth", depth]
+        assert len(invoke("status", *ledger_options(made), *words, "--json").json["rounds"]) == rounds
+    refused(invoke("status", *ledger_options(made), "--depth", str(number)), "the ledger begins in block", code=4)
+    for wrong in ("-1", "latest", "1.5"):
+        refused(invoke("status", *ledger_options(made), f"--depth={wrong}"), "--depth: neither a number of blocks nor")
+
+
 def test_status_with_the_server_down(made: Federation) -> None:
     done = invoke("status", "--deployment", made.folder / "deployment.json", "--rpc", "http://127.0.0.1:1", "--json")
     refused(done, "http://127.0.0.1:1: not available: cannot connect", code=3)
@@ -334,6 +347,10 @@ def test_status_with_the_server_down(made: Federation) -> None:
         ("poll = 0.05", "threads = 1.5", "threads: "),
         ("[", "", ""),
         ('rpc = "', '# rpc = "', "rpc: Field required"),
+        ('rpc = "', 'rpc = []  # "', "rpc: Value should have at least 1 item"),
+        ('rpc = "', 'rpc = ["http://127.0.0.1:1", 7]  # "', "rpc.1: Input should be a valid string"),
+        ("depth = 0", "depth = 65", "depth: Input should be less than or equal to 64"),
+        ("depth = 0", 'depth = "latest"', "depth: Input should be 'finalized'"),
         ('name = "', "name = ", "line 3"),
     ],
 )

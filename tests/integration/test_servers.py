@@ -26,7 +26,11 @@ def honest(method: str, params: list[Any], result: Any) -> Any:
 
 
 def another_head(method: str, params: list[Any], result: Any) -> Any:
-    return "0x" + "66" * 32 if method == "eth_call" else result
+    return "0x66" + result[4:] if method == "eth_call" else result
+
+
+def senseless(method: str, params: list[Any], result: Any) -> Any:
+    return {"eth_call": "0x12", "eth_getBlockByNumber": {}}.get(method, result)
 
 
 def behind(method: str, params: list[Any], result: Any) -> Any:
@@ -120,7 +124,8 @@ def test_replacement_of_another_chain_is_not_trusted(made: Federation) -> None:
         reading = ledger(made, first, other.url)
         reading.sync()
         stack.close()
-        with pytest.raises(TrustError, match="genesis block"):
+        # Two chains of the same second have the same genesis block.
+        with pytest.raises((TrustError, ConfigError), match=r"genesis block|no contract at this address"):
             reading.sync()
 
 
@@ -152,14 +157,19 @@ def test_servers_that_disagree_about_the_head_are_both_named(made: Federation, l
     honest_head = LedgerReader(connect(made.url), made.deployment).head(reading.reader.block_number())
     error = caught.value
     assert (error.code, error.exit_code) == (Code.L2, 1)
-    assert {error.expected, error.actual} == {f"0x{'66' * 32} ({liar})", f"0x{honest_head.hex()} ({made.url})"}
+    assert {error.expected, error.actual} == {
+        f"0x66{honest_head.hex()[2:]} ({liar})",
+        f"0x{honest_head.hex()} ({made.url})",
+    }
     assert str(error).startswith("L2 head at block ")
 
 
-def test_server_that_is_behind_or_away_does_not_disagree(made: Federation) -> None:
+def test_server_that_is_behind_away_or_senseless_does_not_disagree(made: Federation) -> None:
     with proxy(made.url, behind) as slow:
         for others in ([slow], [NOBODY], [slow, NOBODY]):
             assert len(ledger(made, made.url, *others).sync().members) == 2
+    with proxy(made.url, senseless) as url:
+        assert len(ledger(made, made.url, url).sync().members) == 2
 
 
 def test_server_that_is_behind_is_waited_for_after_a_failure(made: Federation) -> None:
