@@ -92,9 +92,7 @@ class Sender:
                 self._nonce = nonce  # nothing was sent
                 raise
             signed = self.account.sign_transaction({key: transaction[key] for key in transaction if key != "from"})
-            crash_point(Point.SIGNED)
             self._outbox.put(Entry(key, nonce, (bytes(signed.raw_transaction),)))
-            crash_point(Point.PUT)
             try:
                 sent = self._rpc.call("eth_sendRawTransaction", signed.raw_transaction.to_0x_hex())
             except RpcError:
@@ -103,9 +101,7 @@ class Sender:
             crash_point(Point.SENT)
             self._nonce = nonce + 1
         receipt = self._mined(sent)
-        crash_point(Point.MINED)
         self._outbox.remove(nonce)
-        crash_point(Point.REMOVED)
         if int(receipt["status"], 16) != 1:
             self._rpc.call("eth_call", asked, "latest")  # the state that refused it is the present one: it tells why
             raise UnknownRevert(f"transaction {sent} failed")
