@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -85,6 +86,7 @@ def work(index: int, processes: int, wanted: Wanted, done: set[str], pipe: Conne
     """One process of the sweep, with a chain of its own: its share of the points, the last round first, because a
     chain that was taken back does not come forward again.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder goes, too
     folder = Path(tempfile.mkdtemp(prefix="roundledger-sweep-"))
     try:
         with Devnet.start() as devnet:
@@ -195,6 +197,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.named and shutil.which("strace") is None:
         sys.exit("strace is not installed: `apt-get install strace`")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console(stderr=True)
     wanted = Wanted(options.points, NAMED_ROUNDS if options.named else options.rounds, options.named)
     report = run(wanted, options.processes, options.out, console)
