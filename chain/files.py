@@ -40,7 +40,7 @@ def write_atomic(path: Path, *parts: bytes | memoryview, mode: int = 0o644) -> N
 
 
 def _write_atomic(path: Path, parts: Iterable[bytes | memoryview], mode: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
@@ -55,6 +55,14 @@ def _write_atomic(path: Path, parts: Iterable[bytes | memoryview], mode: int) ->
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Creates the folder, and those it lies in, unless it is there; durably. Raises OSError."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(mode, exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

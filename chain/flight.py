@@ -44,10 +44,8 @@ class Flight:
         used = {entry.nonce for entry in self.outbox.entries()}
         nonce = next(nonce for nonce in range(pending, pending + len(used) + 1) if nonce not in used)  # leaves no gap
         raw = self.signer.sign_transaction({"nonce": nonce, **fields, **self._offer().fields})
-        crash_point(Point.SIGNED)
         entry = Entry(key or f"transaction {nonce}", nonce, (raw,))
         self.outbox.put(entry)
-        crash_point(Point.PUT)
         try:
             answer = self._broadcast(entry)
         except (RpcError, ConfigError):
@@ -89,7 +87,6 @@ class Flight:
 
     def drop(self, nonce: int) -> None:
         self.outbox.remove(nonce)
-        crash_point(Point.REMOVED)
         self._sent_at.pop(nonce, None)
 
     def _broadcast(self, entry: Entry) -> Answer:

@@ -18,7 +18,6 @@ from web3.exceptions import Web3Exception
 
 from chain.answers import Answer, meaning
 from chain.blocks import Depth
-from chain.crash import Point, crash_point
 from chain.errors import UnknownRevert, from_revert
 from chain.flight import Flight, transaction_hash
 from chain.outbox import Entry, MemoryOutbox, Outbox
@@ -107,7 +106,6 @@ class Sender:
             self._flight.revive()  # what comes before must not be missing
             entry = self._resumable(key) or self._start(key, asked)
         receipt = self._mined(entry)
-        crash_point(Point.MINED)
         if self.depth == 0:
             with self._lock:
                 self._flight.drop(entry.nonce)

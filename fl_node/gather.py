@@ -49,12 +49,12 @@ def gather(
     rules: Rules,
     common: Sequence[int] | None = None,
     threads: int = 1,
-    again: Callable[[], bool] = lambda: False,
+    again: Callable[[list[str]], bool] = lambda missing: False,
 ) -> dict[str, Result]:
     """A result for every participant that revealed, in the order of participant numbers.
 
-    A blob that is not there yet, or damaged, is looked for again as long as `again()` says so: honest nodes that look
-    at different moments should come to the same verdict.
+    A blob that is not there yet, or damaged, is looked for again as long as `again`, called with the participants whose
+    blobs are missing, says so: honest nodes that look at different moments should come to the same verdict.
     """
     participants = sorted(round_.reveals, key=lambda who: round_.roster[who])
 
@@ -64,7 +64,7 @@ def gather(
     with ThreadPoolExecutor(threads) as pool:
         results = dict(zip(participants, pool.map(look_at, participants), strict=True))
     while missing := [who for who, result in results.items() if verdict_of(result) == verdicts.EXCLUDED[Code.U1]]:
-        if not again():
+        if not again(missing):
             break
         results |= {who: look_at(who) for who in missing}
     return results

@@ -35,7 +35,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from chain.crash import Point, crash_point
-from chain.files import write_atomic
+from chain.files import make_folder, write_atomic
 from chain.protocol import abi
 from chain.protocol.digest import Digest
 from chain.protocol.errors import ConfigError, VerificationError
@@ -76,7 +76,7 @@ class Journal:
         self._disk = ThreadPoolExecutor(1, "journal")
         self._writing: Future[None] | None = None  # of what is left unsent
         with _writing_to(folder):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(folder, mode=0o700)
             self._lock = (folder / "lock").open("w")
         try:
             self._take(folder)

@@ -2,6 +2,7 @@
 
 from itertools import groupby
 
+from chain.crash import Point, crash_point
 from chain.outbox import Entry
 from fl_node.database import Database
 
@@ -22,10 +23,14 @@ class JournalOutbox:
         if not entry.raw:
             raise ValueError(f"an entry without a transaction: {entry}")
         rows = [(entry.nonce, attempt, entry.key, raw) for attempt, raw in enumerate(entry.raw)]
+        crash_point(Point.SIGNED)
         with self._database.transaction() as database:
             database.execute("DELETE FROM outbox WHERE nonce = ?", (entry.nonce,))
             database.executemany("INSERT INTO outbox VALUES (?, ?, ?, ?)", rows)
+        crash_point(Point.PUT)
 
     def remove(self, nonce: int) -> None:
+        crash_point(Point.MINED)
         with self._database.transaction() as database:
             database.execute("DELETE FROM outbox WHERE nonce = ?", (nonce,))
+        crash_point(Point.REMOVED)

@@ -123,7 +123,12 @@ def gather_updates(session: Session, round_: Round) -> dict[str, Result]:
     patience = round_.deadline - session.rules.ledger.attest_window / 2
     common = session.common_set(round_)
 
-    def again() -> bool:
+    told: list[str] = []  # whom this node waits for, as reported
+
+    def again(missing: list[str]) -> bool:
+        if not told:
+            session.report("waiting", number, reason=f"no blob, or a damaged one, of {', '.join(missing)}")
+        told[:] = missing
         return session.pause_until(patience) and session.round(number).phase is Phase.ATTEST
 
     results = gather(session.store, round_, session.layout, session.rules, common, session.threads, again)

@@ -44,9 +44,9 @@ def test_killed_at_every_named_point_nothing_is_lost_or_done_twice() -> None:
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed: `apt-get install strace`")
 def test_killed_at_some_system_calls_nothing_is_lost_or_done_twice() -> None:
     """A few of the places that `python -m tests.reliability.sweep` tries in full, some of them with a second kill."""
-    report = sweep("--points", 24)
+    report = sweep("--points", 16, "--rounds", 1)
     assert report["violations"] == {}
-    assert report["killed"] >= 12  # how often a node looks at the chain differs from run to run
+    assert report["killed"] >= 8  # how often a node looks at the chain differs from run to run
 
 
 def test_points_are_what_the_code_passes() -> None:

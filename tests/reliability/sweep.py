@@ -14,12 +14,14 @@ import json
 import multiprocessing
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -33,10 +35,19 @@ from tests.reliability.stage import Kill, Outcome, Scene, Stage
 from tests.reliability.tracing import JOURNAL, MAIN
 
 ROUNDS = 4  # the first creates the state folder; every other one is the victim's to open
-NAMED_ROUND = 2
+NAMED_ROUNDS = 2  # the second of which is played
 EACH = (Point.SIGNED, Point.PUT, Point.SENT, Point.MINED, Point.REMOVED)  # passed by open, commit, reveal and attest
 
 Place = tuple[str, str, int]  # thread, call, count
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How much to try: `points` spread over the places of so many rounds; or the named points."""
+
+    points: int
+    rounds: int
+    by_name: bool
 
 
 def name_of(number: int, kills: tuple[Kill, ...]) -> str:
@@ -71,23 +82,23 @@ def plan(found: list[Place], count: int, number: int) -> list[tuple[Kill, ...]]:
     return [(kill,) for kill in kills[:count]] + pairs
 
 
-def work(index: int, processes: int, points: int, by_name: bool, done: set[str], pipe: Connection) -> None:
+def work(index: int, processes: int, wanted: Wanted, done: set[str], pipe: Connection) -> None:
     """One process of the sweep, with a chain of its own: its share of the points, the last round first, because a
     chain that was taken back does not come forward again.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder goes, too
     folder = Path(tempfile.mkdtemp(prefix="roundledger-sweep-"))
     try:
         with Devnet.start() as devnet:
-            stage = Stage(folder, devnet, ROUNDS)
-            last = NAMED_ROUND if by_name else ROUNDS
-            scenes = [stage.rehearse() for _ in range(last)]
-            for scene in reversed(scenes[-1:] if by_name else scenes):
+            stage = Stage(folder, devnet, wanted.rounds)
+            scenes = [stage.rehearse() for _ in range(wanted.rounds)]
+            for scene in reversed(scenes[-1:] if wanted.by_name else scenes):
                 kinds: Counter[str] = Counter()
-                if by_name:
+                if wanted.by_name:
                     chosen = named()
                 else:
                     found, kinds = places(stage, scene)
-                    chosen = plan(found, points // ROUNDS, scene.number)
+                    chosen = plan(found, wanted.points // wanted.rounds, scene.number)
                 names = {name_of(scene.number, kills): kills for kills in chosen}
                 mine = {n: kills for n, kills in names.items() if zlib.crc32(n.encode()) % processes == index}
                 pipe.send({"scene": scene.number, "kinds": kinds, "skipped": len(mine.keys() & done)})
@@ -106,14 +117,15 @@ def result(stage: Stage, scene: Scene, kills: tuple[Kill, ...]) -> dict[str, Any
     return {"killed": outcome.killed, "seconds": round(outcome.seconds, 3), "violations": outcome.violations}
 
 
-def run(points: int, processes: int, by_name: bool, out: Path | None, console: Console) -> dict[str, Any]:
+def run(wanted: Wanted, processes: int, out: Path | None, console: Console) -> dict[str, Any]:
     """The whole sweep, with a bar on `console`. Returns what it found."""
     results = {item["point"]: item for item in read(out)}
-    since, kinds, total = time.monotonic(), {}, len(named()) if by_name else points // ROUNDS * ROUNDS
+    since, kinds = time.monotonic(), {}
+    total = len(named()) if wanted.by_name else wanted.points // wanted.rounds * wanted.rounds
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
         task = bar.add_task("founding", total=total)
-        for item in messages(points, processes, by_name, set(results)):
+        for item in messages(wanted, processes, set(results)):
             if "scene" in item:
                 kinds[item["scene"]] = item["kinds"]
                 bar.advance(task, item["skipped"])
@@ -128,13 +140,13 @@ def run(points: int, processes: int, by_name: bool, out: Path | None, console: C
     return summary(list(results.values()), kinds, time.monotonic() - since)
 
 
-def messages(points: int, processes: int, by_name: bool, done: set[str]) -> Iterator[dict[str, Any]]:
+def messages(wanted: Wanted, processes: int, done: set[str]) -> Iterator[dict[str, Any]]:
     """What the processes say, until all have ended."""
     context = multiprocessing.get_context("spawn")
     pipes, workers = [], []
     for index in range(processes):
         mine, theirs = context.Pipe(duplex=False)
-        worker = context.Process(target=work, args=(index, processes, points, by_name, done, theirs))
+        worker = context.Process(target=work, args=(index, processes, wanted, done, theirs))
         worker.start()
         theirs.close()
         pipes.append(mine)
@@ -177,6 +189,7 @@ def summary(results: list[dict[str, Any]], kinds: dict[int, Counter[str]], secon
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=500, help="how many (2000 for the long form)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of how many rounds")
     parser.add_argument("--named", action="store_true", help="the named points instead")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, help="a file of results, to go on from and to append to")
@@ -184,8 +197,10 @@ def main() -> None:
     options = parser.parse_args()
     if not options.named and shutil.which("strace") is None:
         sys.exit("strace is not installed: `apt-get install strace`")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console(stderr=True)
-    report = run(options.points, options.processes, options.named, options.out, console)
+    wanted = Wanted(options.points, NAMED_ROUNDS if options.named else options.rounds, options.named)
+    report = run(wanted, options.processes, options.out, console)
     if options.json:
         print(json.dumps(report, indent=2))
     else:

@@ -57,7 +57,7 @@ def test_what_is_missing_or_damaged_is_looked_for_again(tmp_path: Path) -> None:
     path.write_bytes(b"garbage")
     looks = []
 
-    def again() -> bool:
+    def again(missing: list[str]) -> bool:
         looks.append(len(looks))
         if len(looks) == 2:  # its owner comes back and heals it; the third is never published
             store.put(blobs[second])
@@ -81,7 +81,7 @@ def test_a_proven_fault_is_not_looked_at_again(tmp_path: Path) -> None:
         **{name: getattr(metadata, name) for name in metadata.__slots__} | {"channel_root": BASE}
     )
     looks: list[int] = []
-    results = gather(store, round_, LAYOUT, RULES, again=lambda: bool(looks.append(1)))
+    results = gather(store, round_, LAYOUT, RULES, again=lambda missing: bool(looks.append(1)))
     assert not looks
     assert isinstance(results[liar], VerificationError) and results[liar].code == Code.U4
     assert verdicts_of(results, round_) == b"\5\1\1"
