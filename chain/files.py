@@ -18,8 +18,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
     except FileNotFoundError:
         raise ConfigError(path, "no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(path, str(error)) from None
+    except ArithmeticError:
+        raise ConfigError(path, "a number with an exponent that is out of all bounds") from None
+    except RecursionError:
+        raise ConfigError(path, "tables or arrays in each other without end") from None
 
 
 def load_rules(path: Path) -> Rules:

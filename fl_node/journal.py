@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from pydantic_core import from_json
 
 from chain.files import sync_folder, write_atomic
 from chain.protocol import abi
@@ -216,10 +217,10 @@ def _read(path: Path, what: str, parse: Callable[[dict[str, Any]], T]) -> T | No
     if not path.exists():
         return None
     try:
-        saved = json.loads(path.read_text())
+        saved = from_json(path.read_bytes())  # json.loads may crash the process on deep nesting
         _check_format(saved)
         return parse(saved)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ConfigError(path, f"damaged {what}: {error}") from None
 
 
