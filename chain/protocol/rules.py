@@ -65,7 +65,7 @@ def _plain(value: Any, depth: int) -> Any:
         return [_plain(item, depth + 1) for item in value]
     if isinstance(value, Decimal):
         # 64.0 and 64 are one number in canonical JSON, so they must be one value for the factory, too.
-        whole = value.is_finite() and abs(value) < 2**53 and value == value.to_integral_value()
+        whole = value.is_finite() and value.adjusted() < 16 and value == value.to_integral_value()
         value = int(value) if whole else float(value)
     plain = value
     if isinstance(plain, float):
