@@ -29,6 +29,7 @@ SETTINGS: dict[str, Any] = {
     "evmVersion": "shanghai",
     "metadata": {"appendCBOR": False, "bytecodeHash": "none"},
     "optimizer": {"enabled": True, "runs": 10_000},
+    "viaIR": True,
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from eth_utils.crypto import keccak
 
 from chain.protocol import abi
-from chain.protocol.abi import U8, U32, U64, Address, Hash, Sha256, Tail
+from chain.protocol.abi import U8, U32, U64, Address, Hash28, Sha256, Tail
 from chain.protocol.errors import RoundledgerError
 
 
@@ -50,6 +50,11 @@ class ZeroDigest(Reverted):
 
 
 @dataclass
+class ZeroAddress(Reverted):
+    pass
+
+
+@dataclass
 class NotParticipant(Reverted):
     participant: Address
     round: U32
@@ -63,6 +68,38 @@ class AlreadyEnrolled(Reverted):
 @dataclass
 class NotEnrolled(Reverted):
     participant: Address
+
+
+@dataclass
+class KeyRotated(Reverted):
+    participant: Address
+
+    def in_words(self) -> str:
+        return "its number has gone on to another address"
+
+
+@dataclass
+class NotPauser(Reverted):
+    account: Address
+
+
+@dataclass
+class AlreadyPaused(Reverted):
+    def in_words(self) -> str:
+        return "new rounds are paused"
+
+
+@dataclass
+class NotPaused(Reverted):
+    pass
+
+
+@dataclass
+class HasSuccessor(Reverted):
+    successor: Address
+
+    def in_words(self) -> str:
+        return "this ledger has ended, the federation goes on at its successor"
 
 
 @dataclass
@@ -102,6 +139,17 @@ class WindowOpen(Reverted):
 
 
 @dataclass
+class SignatureExpired(Reverted):
+    deadline: U64
+    time: U64
+
+
+@dataclass
+class InvalidSignature(Reverted):
+    pass
+
+
+@dataclass
 class AlreadyCommitted(Reverted):
     participant: Address
     round: U32
@@ -133,8 +181,8 @@ class WrongBaseModel(Reverted):
 
 @dataclass
 class SealMismatch(Reverted):
-    expected: Hash
-    actual: Hash
+    expected: Hash28
+    actual: Hash28
 
 
 @dataclass

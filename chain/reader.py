@@ -7,9 +7,10 @@ of the deployment record. Needs JSON-RPC only, no web3.
 from collections.abc import Iterator
 from typing import Any
 
+from chain.protocol.abi import WORD
 from chain.protocol.deployment import Deployment, code_hash
 from chain.protocol.errors import Code, ConfigError, TrustError, Unavailable
-from chain.protocol.events import Log
+from chain.protocol.events import HEAD_BYTES, Log
 from chain.rpc import Rpc, RpcError
 
 WINDOW = 2_000  # blocks asked for at once; halved as long as a server refuses
@@ -54,9 +55,12 @@ class LedgerReader:
     def head(self, block: int) -> bytes:
         """The running head as of the end of `block`."""
         try:
-            return self._bytes("eth_call", {"to": self.deployment.address, "data": _HEAD_CALL}, hex(block))
+            word = self._bytes("eth_call", {"to": self.deployment.address, "data": _HEAD_CALL}, hex(block))
         except RpcError as error:
             raise Unavailable(Code.L2, f"head at block {block}", error) from None
+        if len(word) != WORD or any(word[HEAD_BYTES:]):
+            raise Unavailable(Code.L2, f"head at block {block}", self._senseless("head()"))
+        return word[:HEAD_BYTES]
 
     def logs(self, first: int, last: int) -> Iterator[Log]:
         """Every log of the ledger in blocks `first` to `last`, in order."""

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from eth_abi.exceptions import DecodingError
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.exceptions import Web3Exception
@@ -64,6 +65,20 @@ class Sender:
         except (Web3Exception, ValueError, KeyError, TypeError, AttributeError) as error:
             # whatever becomes of an answer that is none
             raise Unavailable(Code.L1, self._rpc.name, f"a senseless answer ({type(error).__name__})") from None
+
+    def ask(self, call: Any) -> Any:
+        """What `call` would return now, in the block to come; nothing is sent. Raises as `send`."""
+        transaction = call.build_transaction({"from": self.address, "chainId": 0, "nonce": 0, "gas": 0, "gasPrice": 0})
+        asked = {key: transaction[key] for key in ("from", "to", "data")}
+        try:
+            answer = bytes.fromhex(str(self._rpc.call("eth_call", asked, "pending")).removeprefix("0x"))
+            kinds = [str(output["type"]) for output in call.abi["outputs"]]
+            values = self.web3.codec.decode(kinds, answer)
+        except RpcError as error:
+            raise self._refused(error) from None
+        except (Web3Exception, DecodingError, ValueError) as error:
+            raise Unavailable(Code.L1, self._rpc.name, f"a senseless answer ({type(error).__name__})") from None
+        return values[0] if len(values) == 1 else values
 
     def _send(self, call: Any) -> Receipt:
         if self._chain_id is None:

@@ -1,4 +1,5 @@
-"""The part of the Ethereum ABI that the ledger uses: static 32-byte words, and at most one `bytes` at the very end.
+"""The part of the Ethereum ABI that the ledger uses: static 32-byte words, and at most one value of any length, bytes or
+an array of static ones, at the very end.
 
 A struct or event is a frozen dataclass whose fields carry their Solidity type, so its signature, its encoding and its
 EIP-712 type come from one place. Reading is strict: a word with bits that its type does not have is an error, as in
@@ -24,9 +25,11 @@ U64 = Annotated[int, "uint64"]
 U128 = Annotated[int, "uint128"]
 U256 = Annotated[int, "uint256"]
 Address = Annotated[str, "address"]  # EIP-55 spelling
-Hash = Annotated[bytes, "bytes32"]  # keccak: a seal, the head
+Hash = Annotated[bytes, "bytes32"]  # keccak
+Hash28 = Annotated[bytes, "bytes28"]  # keccak, cut to 224 bits: a seal, the head
 Sha256 = Annotated[Digest, "bytes32"]
-Tail = Annotated[bytes, "bytes"]  # last field only
+Tail = Annotated[bytes, "bytes"]  # last field only; so is `Annotated[tuple[X, ...], X]`, an array of X
+Addresses = Annotated[tuple[str, ...], "address[]"]  # last field only
 
 
 class AbiError(ValueError):
@@ -49,6 +52,8 @@ def solidity_fields(cls: Any) -> tuple[tuple[str, Any, str], ...]:
             found.append((field.name, hint, tuple_type(hint)))
         else:
             python, solidity = get_args(hint)
+            if dataclasses.is_dataclass(solidity):
+                python, solidity = solidity, tuple_type(solidity) + "[]"
             found.append((field.name, python, solidity))
     return tuple(found)
 
@@ -75,12 +80,12 @@ def eip712_type(cls: Any) -> str:
 
 
 def word(value: int | bytes | str) -> bytes:
-    """One static value as 32 bytes: an integer or an address to the right, bytes32 as they are."""
+    """One static value as 32 bytes: an integer or an address to the right, bytes to the left."""
     if isinstance(value, int):
         return value.to_bytes(WORD, "big")
     if isinstance(value, str):
         return bytes.fromhex(value.removeprefix("0x")).rjust(WORD, b"\0")
-    return value
+    return value.ljust(WORD, b"\0")
 
 
 def encode(value: Any) -> bytes:
@@ -105,14 +110,23 @@ def decode(cls: Any, words: bytes) -> Any:
             values.append(read(words[position : position + size]))
             position += size
         else:
-            values.append(_tail(cls, words[position:]))
+            values.append(read(words[position:]))
             position = len(words)
     if position != len(words):
         raise AbiError(f"{cls.__name__}: {len(words) - position} bytes too many")
     return cls(*values)
 
 
-def _tail(cls: Any, rest: bytes) -> bytes:
+def tail_offset(cls: Any, indexed: int) -> int | None:
+    """What announces the tail of an event in its data, in bytes from there: it follows the static values and this word
+    itself. None without a tail. `indexed` leading fields are topics.
+    """
+    if all(size for _, size in _readers(cls)[0]):
+        return None
+    return (_readers(cls)[1] - indexed + 1) * WORD
+
+
+def _read_bytes(rest: bytes) -> bytes:
     length = int.from_bytes(rest[:WORD], "big")
     if (
         len(rest) < WORD
@@ -120,8 +134,15 @@ def _tail(cls: Any, rest: bytes) -> bytes:
         or len(rest) != WORD + -(-length // WORD) * WORD
         or any(rest[WORD + length :])
     ):
-        raise AbiError(f"{cls.__name__}: malformed bytes at the end")
+        raise AbiError("malformed bytes at the end")
     return rest[WORD : WORD + length]
+
+
+def _read_array(read: Callable[[bytes], Any], size: int, rest: bytes) -> tuple[Any, ...]:
+    count = int.from_bytes(rest[:WORD], "big")
+    if len(rest) < WORD or len(rest) != WORD + count * size:
+        raise AbiError("a malformed array at the end")
+    return tuple(read(rest[start : start + size]) for start in range(WORD, len(rest), size))
 
 
 @functools.cache
@@ -132,10 +153,15 @@ def _readers(cls: Any) -> tuple[tuple[tuple[Callable[[bytes], Any], int], ...], 
 
 
 def _reader(python: Any, kind: str) -> tuple[Callable[[bytes], Any], int]:
+    """How to read a value of this type, and its size; 0 if it has any."""
+    if kind.endswith("[]"):
+        return functools.partial(_read_array, *_reader(python, kind.removesuffix("[]"))), 0
     if dataclasses.is_dataclass(python):
         return functools.partial(decode, python), WORD * len(list(_leaves(python)))
     if kind == "bytes":
-        return bytes, 0
+        return _read_bytes, 0
+    if kind == "bytes28":
+        return _read_bytes28, WORD
     if kind == "bytes32":
         return python, WORD
     if kind == "address":
@@ -156,6 +182,12 @@ def _read_uint(bits: int, value: bytes) -> int:
     if number >> bits:
         raise AbiError(f"{number} does not fit uint{bits}")
     return number
+
+
+def _read_bytes28(value: bytes) -> bytes:
+    if any(value[28:]):
+        raise AbiError("bytes28 has 28 bytes")
+    return value[:28]
 
 
 def _read_address(value: bytes) -> str:

@@ -6,17 +6,19 @@ the tests.
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Annotated, Any
 
 from eth_utils.crypto import keccak
 
 from chain.protocol import abi
-from chain.protocol.abi import U8, U16, U32, U64, U256, Address, Sha256, Tail
+from chain.protocol.abi import U8, U16, U32, U64, U256, Address, Addresses, Hash, Hash28, Sha256, Tail
+from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
 from chain.protocol.seal import Metadata
 
-VERSION = 1
-EMPTY_HEAD = bytes(32)
+VERSION = 2
+HEAD_BYTES = 28  # keccak, cut to 224 bits: a second history with the same head takes 2^112 steps
+EMPTY_HEAD = bytes(HEAD_BYTES)
 ZERO_ADDRESS = "0x" + "0" * 40
 
 
@@ -85,6 +87,41 @@ class Retired:
 
 
 @dataclass(frozen=True, slots=True)
+class Rotated:
+    """`participant` acts to the end of the round before `from_round`, `replacement` from then on."""
+
+    participant: Address
+    replacement: Address
+    number: U32
+    from_round: U32
+    time: U64
+
+
+@dataclass(frozen=True, slots=True)
+class PauserChanged:
+    pauser: Address
+    time: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    pauser: Address
+    time: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaused:
+    account: Address
+    time: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    successor: Address
+    time: U64
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     round: U32
     base_model: Sha256
@@ -97,8 +134,23 @@ class Opened:
 class Committed:
     round: U32
     participant: Address
-    seal: abi.Hash
+    seal: Hash28
     time: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Sealing:
+    participant: Address
+    seal: Hash28
+
+
+@dataclass(frozen=True, slots=True)
+class CommitsRelayed:
+    """Stands for as many `Committed`."""
+
+    round: U32
+    time: U64
+    commits: Annotated[tuple[Sealing, ...], Sealing]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +170,21 @@ class Revealed:
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    participant: Address
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class RevealsRelayed:
+    """Stands for as many `Revealed`."""
+
+    round: U32
+    time: U64
+    reveals: Annotated[tuple[Opening, ...], Opening]
+
+
+@dataclass(frozen=True, slots=True)
 class RevealsClosed:
     round: U32
     reveals: U32
@@ -126,14 +193,34 @@ class RevealsClosed:
 
 
 @dataclass(frozen=True, slots=True)
-class Attested:
-    """`verdicts[n - 1]` is the verdict on participant number n; see `chain.protocol.verdicts`."""
+class Proposed:
+    """Spells out an outcome before its first vote. `verdicts[n - 1]` is the verdict on participant number n; see
+    `chain.protocol.verdicts`.
+    """
 
     round: U32
-    participant: Address
+    outcome: Hash
     model: Sha256
     time: U64
     verdicts: Tail
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    round: U32
+    participant: Address
+    outcome: Hash
+    time: U64
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationsRelayed:
+    """Stands for as many `Attested`."""
+
+    round: U32
+    outcome: Hash
+    time: U64
+    participants: Addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +244,21 @@ Event = (
     | Created
     | Enrolled
     | Retired
+    | Rotated
+    | PauserChanged
+    | Paused
+    | Unpaused
+    | Succeeded
     | Opened
     | Committed
+    | CommitsRelayed
     | CommitsClosed
     | Revealed
+    | RevealsRelayed
     | RevealsClosed
+    | Proposed
     | Attested
+    | AttestationsRelayed
     | Finalized
     | Aborted
 )
@@ -174,30 +270,45 @@ INDEXED: dict[Any, int] = {
     Created: 0,
     Enrolled: 1,
     Retired: 1,
+    Rotated: 2,
+    PauserChanged: 1,
+    Paused: 1,
+    Unpaused: 1,
+    Succeeded: 1,
     Opened: 1,
     Committed: 2,
+    CommitsRelayed: 1,
     CommitsClosed: 1,
     Revealed: 2,
+    RevealsRelayed: 1,
     RevealsClosed: 1,
+    Proposed: 1,
     Attested: 2,
+    AttestationsRelayed: 2,
     Finalized: 1,
     Aborted: 1,
 }
-_BY_SELECTOR = {abi.selector(cls): (cls, indexed) for cls, indexed in INDEXED.items()}
-# `bytes verdicts` is announced by the offset of its length: after model, time and the offset itself.
-_VERDICTS_AT = 2
-_OFFSET = abi.word(3 * abi.WORD)
+_BY_SELECTOR = {
+    abi.selector(cls): (cls, indexed, abi.tail_offset(cls, indexed)) for cls, indexed in INDEXED.items()
+}
 
 
 def extend_head(head: bytes, log: Log) -> bytes:
-    """The head after `log`: keccak256(head || topics || data)."""
-    return keccak(head + b"".join(log.topics) + log.data)
+    """The head after `log`: the first 28 bytes of keccak256(head || 0x00000000 || topics || data)."""
+    return keccak(abi.word(head) + b"".join(log.topics) + log.data)[:HEAD_BYTES]
+
+
+def outcome(round_number: int, model: Digest, verdicts: bytes) -> bytes:
+    """The 32 bytes that stand for a vote: keccak256(abi.encode(round, model, verdicts))."""
+    padding = bytes(-len(verdicts) % abi.WORD)
+    words = [round_number, model, 3 * abi.WORD, len(verdicts)]
+    return keccak(b"".join(map(abi.word, words)) + verdicts + padding)
 
 
 def decode(log: Log) -> Event:
     """The event in `log`. Raises VerificationError (L2) for an unknown event or a malformed log."""
     where = f"event in block {log.block}"
-    cls, indexed = _BY_SELECTOR.get(log.topics[0] if log.topics else b"", (None, 0))
+    cls, indexed, offset = _BY_SELECTOR.get(log.topics[0] if log.topics else b"", (None, 0, None))
     if cls is None:
         topic = "0x" + log.topics[0].hex() if log.topics else "no topic"
         raise VerificationError(Code.L2, where, f"an event of ledger format {VERSION}", topic)
@@ -205,11 +316,11 @@ def decode(log: Log) -> Event:
     try:
         if len(log.topics) != indexed + 1:
             raise abi.AbiError(f"{indexed + 1} topics needed, found {len(log.topics)}")
-        if cls is Attested:
-            at = _VERDICTS_AT * abi.WORD
-            if data[at : at + abi.WORD] != _OFFSET:
-                raise abi.AbiError("the offset of verdicts is not canonical")
-            data = data[:at] + data[at + abi.WORD :]
+        if offset is not None:
+            at = offset - abi.WORD
+            if data[at:offset] != abi.word(offset):
+                raise abi.AbiError("the offset of the last value is not canonical")
+            data = data[:at] + data[offset:]
         event: Event = abi.decode(cls, b"".join(log.topics[1:]) + data)
     except abi.AbiError as error:
         raise VerificationError(Code.L2, where, f"a well-formed {cls.__name__}", error) from None

@@ -14,7 +14,7 @@ from chain.protocol import events as ev
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
 from chain.protocol.round import FOREVER, Member, MembershipChange, Phase, Round
-from chain.protocol.seal import domain_separator, seal
+from chain.protocol.seal import Metadata, domain_separator, seal
 
 
 @dataclass(slots=True)
@@ -30,7 +30,12 @@ class History:
     members: dict[str, Member] = field(default_factory=dict)
     changes: list[MembershipChange] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
+    registered: int = 0  # participant numbers given so far
+    pauser: str = ev.ZERO_ADDRESS
+    paused: bool = False
+    successor: str | None = None
     _domain: bytes = b""
+    _proposed: bytes | None = None  # the outcome that was spelled out just now: its first vote must follow
 
     # ------------------------------------------------------------- reading
 
@@ -66,6 +71,9 @@ class History:
             raise VerificationError(Code.L3, _name(event), "Created first", "an event before it")
         time = getattr(event, "time", self.time)
         _claim(time >= self.time, _name(event), f"time at or after {self.time}", time)
+        proposed, self._proposed = self._proposed, None
+        voted = getattr(event, "outcome", None) == proposed and not isinstance(event, ev.Proposed)
+        _claim(proposed is None or voted, _name(event), "the first vote for what was proposed", "something else")
         self._on(event)
         self.head, self.time, self.events = head, time, self.events + 1
         return event
@@ -89,31 +97,68 @@ class History:
     @_on.register
     def _(self, event: ev.Enrolled) -> None:
         known, newest = self.members.get(event.participant), len(self.rounds)
-        number = known.number if known else len(self.members) + 1
+        number = known.number if known else self.registered + 1
         # Retired in the newest round and back before the next: the membership goes on.
         first = known.from_round if known and known.until_round == newest else newest + 1
         _claim(known is None or known.until_round != FOREVER, _name(event), "not yet enrolled", "enrolled")
+        _claim(known is None or not known.rotated, _name(event), "a key that was not rotated away", event.participant)
         _claim(event.number == number, _name(event), f"number {number}", event.number)
         _claim(event.from_round == first, _name(event), f"from round {first}", event.from_round)
         self.members[event.participant] = Member(number, event.from_round, FOREVER)
-        self.changes.append(MembershipChange(newest, event.participant, f"enrolled from round {event.from_round}"))
+        self.registered = max(self.registered, number)
+        self._changed(event.participant, f"enrolled from round {event.from_round}")
 
     @_on.register
     def _(self, event: ev.Retired) -> None:
-        member = self.members.get(event.participant)
-        if member is None or member.until_round != FOREVER:
-            raise VerificationError(Code.L3, _name(event), "an enrolled participant", event.participant)
+        member = self._enrolled(event, event.participant)
         _claim(
             event.until_round == len(self.rounds), _name(event), f"until round {len(self.rounds)}", event.until_round
         )
         member.until_round = event.until_round
-        self.changes.append(
-            MembershipChange(len(self.rounds), event.participant, f"retired after round {event.until_round}")
-        )
+        self._changed(event.participant, f"retired after round {event.until_round}")
+
+    @_on.register
+    def _(self, event: ev.Rotated) -> None:
+        name, newest, member = _name(event), len(self.rounds), self._enrolled(event, event.participant)
+        _claim(event.replacement not in self.members, name, "an address never enrolled", event.replacement)
+        _claim(event.number == member.number, name, f"number {member.number}", event.number)
+        _claim(event.from_round == newest + 1, name, f"from round {newest + 1}", event.from_round)
+        member.until_round, member.rotated = newest, True
+        self.members[event.replacement] = Member(member.number, event.from_round, FOREVER)
+        self._changed(event.participant, f"rotated to {event.replacement} from round {event.from_round}")
+
+    @_on.register
+    def _(self, event: ev.PauserChanged) -> None:
+        self.pauser = event.pauser
+        self._changed(event.pauser, "named pauser")
+
+    @_on.register
+    def _(self, event: ev.Paused) -> None:
+        _claim(event.pauser == self.pauser, _name(event), f"the pauser {self.pauser}", event.pauser)
+        _claim(not self.paused, _name(event), "no pause", "one already")
+        self.paused = True
+        self._changed(event.pauser, "paused new rounds")
+
+    @_on.register
+    def _(self, event: ev.Unpaused) -> None:
+        allowed = (self.pauser, self.owner)
+        _claim(event.account in allowed, _name(event), "the pauser or the owner", event.account)
+        _claim(self.paused, _name(event), "a pause", "none")
+        self.paused = False
+        self._changed(event.account, "ended the pause")
+
+    @_on.register
+    def _(self, event: ev.Succeeded) -> None:
+        _claim(self.successor is None, _name(event), "no successor yet", self.successor)
+        _claim(event.successor != ev.ZERO_ADDRESS, _name(event), "a successor", "zero")
+        self.successor = event.successor
+        self._changed(event.successor, "named successor: no new round")
 
     @_on.register
     def _(self, event: ev.Opened) -> None:
         name, number = _name(event), len(self.rounds) + 1
+        _claim(not self.paused, name, "no pause", "new rounds are paused")
+        _claim(self.successor is None, name, "no successor", self.successor)
         _claim(self.current is None or not self.current.is_open, name, "no open round", "one is open")
         _claim(event.round == number, name, f"round {number}", event.round)
         _claim(event.base_model == self.model, name, f"base model {self.model}", event.base_model)
@@ -125,10 +170,13 @@ class History:
 
     @_on.register
     def _(self, event: ev.Committed) -> None:
-        current = self._in_phase(event, Phase.COMMIT)
-        self._check_actor(event, current, event.participant, current.commits)
-        _claim(any(event.seal), _name(event, event.participant), "a seal", "zero")
-        current.commits[event.participant] = event.seal
+        self._commit(event, event.participant, event.seal)
+
+    @_on.register
+    def _(self, event: ev.CommitsRelayed) -> None:
+        _claim(bool(event.commits), _name(event), "a commit", "none")
+        for item in event.commits:
+            self._commit(event, item.participant, item.seal)
 
     @_on.register
     def _(self, event: ev.CommitsClosed) -> None:
@@ -139,17 +187,13 @@ class History:
 
     @_on.register
     def _(self, event: ev.Revealed) -> None:
-        current = self._in_phase(event, Phase.REVEAL)
-        name = _name(event, event.participant)
-        _claim(event.participant in current.commits, name, "a participant that committed", event.participant)
-        _claim(event.participant not in current.reveals, name, "one reveal", "a second one")
-        if event.metadata.base_model != current.base_model:
-            raise VerificationError(Code.U6, name, current.base_model, event.metadata.base_model)
-        opened = seal(self._domain, current.number, event.participant, event.metadata)
-        if opened != current.commits[event.participant]:
-            committed = current.commits[event.participant].hex()
-            raise VerificationError(Code.C1, name, f"seal 0x{committed}", f"0x{opened.hex()}")
-        current.reveals[event.participant] = event.metadata
+        self._reveal(event, event.participant, event.metadata)
+
+    @_on.register
+    def _(self, event: ev.RevealsRelayed) -> None:
+        _claim(bool(event.reveals), _name(event), "a reveal", "none")
+        for item in event.reveals:
+            self._reveal(event, item.participant, item.metadata)
 
     @_on.register
     def _(self, event: ev.RevealsClosed) -> None:
@@ -159,14 +203,26 @@ class History:
         current.phase, current.deadline = Phase.ATTEST, event.deadline
 
     @_on.register
+    def _(self, event: ev.Proposed) -> None:
+        current, name = self._in_phase(event, Phase.ATTEST), _name(event)
+        ok = 0 < len(event.verdicts) <= self.registered and event.verdicts[-1] != 0
+        _claim(ok, name, "one verdict a participant, none trailing", event.verdicts.hex())
+        _claim(any(event.model), name, "a model digest", "zero")
+        outcome = ev.outcome(event.round, event.model, event.verdicts)
+        _claim(event.outcome == outcome, name, f"outcome 0x{outcome.hex()}", f"0x{event.outcome.hex()}")
+        _claim(outcome not in current.proposals, name, "an outcome not proposed yet", "a second proposal")
+        current.proposals[outcome] = (event.model, event.verdicts)
+        self._proposed = outcome
+
+    @_on.register
     def _(self, event: ev.Attested) -> None:
-        current = self._in_phase(event, Phase.ATTEST)
-        self._check_actor(event, current, event.participant, current.attestations)
-        ok = 0 < len(event.verdicts) <= len(self.members) and event.verdicts[-1] != 0
-        _claim(ok, _name(event, event.participant), "one verdict a participant, none trailing", event.verdicts.hex())
-        _claim(any(event.model), _name(event, event.participant), "a model digest", "zero")
-        _claim(self._leader(current)[1] < self.quorum(len(current.roster)), _name(event), "Finalized", "a vote")
-        current.attestations[event.participant] = (event.model, event.verdicts)
+        self._attest(event, event.participant, event.outcome)
+
+    @_on.register
+    def _(self, event: ev.AttestationsRelayed) -> None:
+        _claim(bool(event.participants), _name(event), "an attestation", "none")
+        for participant in event.participants:
+            self._attest(event, participant, event.outcome)
 
     @_on.register
     def _(self, event: ev.Finalized) -> None:
@@ -195,7 +251,43 @@ class History:
         current.abort_reason, current.closed = ev.AbortReason(event.reason), event.time
         current.phase = Phase.ABORTED
 
+    # --------------------------- what one participant does, alone or in a batch
+
+    def _commit(self, event: ev.Event, participant: str, sealed: bytes) -> None:
+        current = self._in_phase(event, Phase.COMMIT)
+        self._check_actor(event, current, participant, current.commits)
+        _claim(any(sealed), _name(event, participant), "a seal", "zero")
+        current.commits[participant] = sealed
+
+    def _reveal(self, event: ev.Event, participant: str, metadata: Metadata) -> None:
+        current, name = self._in_phase(event, Phase.REVEAL), _name(event, participant)
+        _claim(participant in current.commits, name, "a participant that committed", participant)
+        _claim(participant not in current.reveals, name, "one reveal", "a second one")
+        if metadata.base_model != current.base_model:
+            raise VerificationError(Code.U6, name, current.base_model, metadata.base_model)
+        opened = seal(self._domain, current.number, participant, metadata)
+        if opened != current.commits[participant]:
+            committed = current.commits[participant].hex()
+            raise VerificationError(Code.C1, name, f"seal 0x{committed}", f"0x{opened.hex()}")
+        current.reveals[participant] = metadata
+
+    def _attest(self, event: ev.Event, participant: str, outcome: bytes) -> None:
+        current, name = self._in_phase(event, Phase.ATTEST), _name(event, participant)
+        self._check_actor(event, current, participant, current.attestations)
+        _claim(outcome in current.proposals, name, "an outcome that was proposed", f"0x{outcome.hex()}")
+        _claim(self._leader(current)[1] < self.quorum(len(current.roster)), name, "Finalized", "a vote")
+        current.attestations[participant] = current.proposals[outcome]
+
     # -------------------------------------------------------- shared checks
+
+    def _enrolled(self, event: ev.Event, participant: str) -> Member:
+        member = self.members.get(participant)
+        if member is None or member.until_round != FOREVER:
+            raise VerificationError(Code.L3, _name(event), "an enrolled participant", participant)
+        return member
+
+    def _changed(self, participant: str, what: str) -> None:
+        self.changes.append(MembershipChange(len(self.rounds), participant, what))
 
     @staticmethod
     def _leader(current: Round) -> tuple[tuple[Digest, bytes] | None, int]:

@@ -25,6 +25,7 @@ class Member:
     number: int
     from_round: int
     until_round: int
+    rotated: bool = False  # the number has gone on to another address
 
     def takes_part(self, round_number: int) -> bool:
         return self.from_round <= round_number <= self.until_round
@@ -32,7 +33,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class MembershipChange:
-    """What the owner did to the roster after round `after` had been opened (0: before the first)."""
+    """Who may act, or open rounds, from then on: decided after round `after` had been opened (0: before the first)."""
 
     after: int
     participant: str
@@ -52,6 +53,7 @@ class Round:
     closed: int = 0
     commits: dict[str, bytes] = field(default_factory=dict)
     reveals: dict[str, Metadata] = field(default_factory=dict)
+    proposals: dict[bytes, tuple[Digest, bytes]] = field(default_factory=dict)  # outcome -> (model, verdicts)
     attestations: dict[str, tuple[Digest, bytes]] = field(default_factory=dict)
     outcome: tuple[Digest, bytes] | None = None  # (model, verdicts), once final
     abort_reason: AbortReason | None = None

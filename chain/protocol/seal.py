@@ -1,4 +1,4 @@
-"""The metadata of an update and the seal that hides it until the reveal (EIP-712 typed data).
+"""The metadata of an update, the seal that hides it until the reveal, and what a key signs (EIP-712 typed data).
 
 The seal binds chain id, contract, participant and round through its domain and its fields: whoever copies one cannot
 open it.
@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from eth_utils.crypto import keccak
 
 from chain.protocol.abi import U32, U64, U128, Hash, Sha256, eip712_type, encode, word
+from chain.protocol.digest import Digest
 
 DOMAIN_NAME = "roundledger"
 DOMAIN_VERSION = "1"
+SEAL_BYTES = 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,9 @@ class Metadata:
 
 METADATA_TYPE = eip712_type(Metadata)
 SEAL_TYPE = "Seal(address participant,uint32 round,Metadata metadata)" + METADATA_TYPE
+COMMIT_TYPE = "Commit(uint32 round,bytes28 seal,uint64 deadline)"
+ATTESTATION_TYPE = "Attestation(uint32 round,bytes32 model,bytes verdicts,uint64 deadline)"
+ROTATION_TYPE = "Rotation(address participant,address replacement,uint64 deadline)"
 DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 
 
@@ -51,7 +56,26 @@ def domain_separator(chain_id: int, contract: str) -> bytes:
 
 
 def seal(domain: bytes, round_number: int, participant: str, metadata: Metadata) -> bytes:
-    """The 32 bytes that `commit` stores: keccak(0x1901 || domain separator || struct hash), EIP-712."""
+    """The 28 bytes that `commit` stores: of the EIP-712 digest, so that opening one in two ways takes 2^112 steps."""
     inner = keccak(keccak(text=METADATA_TYPE) + encode(metadata))
-    struct = keccak(keccak(text=SEAL_TYPE) + word(participant) + word(round_number) + inner)
-    return keccak(b"\x19\x01" + domain + struct)
+    return _digest(domain, SEAL_TYPE, participant, round_number, inner)[:SEAL_BYTES]
+
+
+# What a key signs: 32 bytes each. `deadline` is in seconds of block time, the last one at which the signature is good.
+
+
+def commit_digest(domain: bytes, round_number: int, sealed: bytes, deadline: int) -> bytes:
+    return _digest(domain, COMMIT_TYPE, round_number, sealed, deadline)
+
+
+def attestation_digest(domain: bytes, round_number: int, model: Digest, verdicts: bytes, deadline: int) -> bytes:
+    return _digest(domain, ATTESTATION_TYPE, round_number, model, keccak(verdicts), deadline)
+
+
+def rotation_digest(domain: bytes, participant: str, replacement: str, deadline: int) -> bytes:
+    return _digest(domain, ROTATION_TYPE, participant, replacement, deadline)
+
+
+def _digest(domain: bytes, kind: str, *values: int | bytes | str) -> bytes:
+    """keccak(0x1901 || domain separator || struct hash), EIP-712."""
+    return keccak(b"\x19\x01" + domain + keccak(keccak(text=kind) + b"".join(map(word, values))))

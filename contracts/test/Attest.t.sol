@@ -13,8 +13,11 @@ contract AttestTest is LedgerTest {
     }
 
     function test_attest_countsAVote() public {
+        bytes32 outcome = keccak256(abi.encode(1, model, ALL_ACCEPTED));
         vm.expectEmit(address(ledger));
-        emit IRoundLedger.Attested(1, ALICE, model, START, ALL_ACCEPTED);
+        emit IRoundLedger.Proposed(1, outcome, model, START, ALL_ACCEPTED);
+        vm.expectEmit(address(ledger));
+        emit IRoundLedger.Attested(1, ALICE, outcome, START);
         attest(1, ALICE);
 
         vm.assertEq(ledger.participantOf(ALICE).attested, 1);

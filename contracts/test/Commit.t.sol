@@ -5,7 +5,7 @@ import {IRoundLedger} from "../src/interfaces/IRoundLedger.sol";
 import {LedgerTest} from "./utils/LedgerTest.sol";
 
 contract CommitTest is LedgerTest {
-    bytes32 private constant SEAL = keccak256("seal");
+    bytes28 private constant SEAL = bytes28(keccak256("seal"));
 
     function setUp() public override {
         super.setUp();
@@ -19,6 +19,8 @@ contract CommitTest is LedgerTest {
 
         vm.assertEq(ledger.currentRound().commits, 1);
         vm.assertEq(ledger.participantOf(ALICE).committed, 1);
+        vm.assertEq(ledger.participantOf(ALICE).seal, SEAL);
+        vm.assertFalse(ledger.participantOf(ALICE).revealed);
         assertPhase(IRoundLedger.Phase.Commit);
     }
 
@@ -78,7 +80,7 @@ contract CommitTest is LedgerTest {
         commitSeal(1, ALICE, 0);
     }
 
-    function commitSeal(uint32 round, address account, bytes32 seal) private {
+    function commitSeal(uint32 round, address account, bytes28 seal) private {
         vm.prank(account);
         ledger.commit(round, seal);
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IRoundLedger} from "../src/interfaces/IRoundLedger.sol";
 import {LedgerTest} from "./utils/LedgerTest.sol";
 
 /// @notice What each call costs as a transaction of its own, with all that a transaction pays, in a federation of four.
@@ -62,6 +63,42 @@ contract GasTest is LedgerTest {
 
         vm.snapshotValue(FILE, "a participant's round: commit + reveal + attest", own + revealing + attesting);
         vm.snapshotValue(FILE, "a round's own: opening + closing + finalizing", common);
+    }
+
+    /// @dev One participant's share of three batches that bring a hundred.
+    function test_gas_relayedRound() public {
+        address[] memory all = manyActors(100);
+        for (uint256 i = 0; i < all.length; ++i) {
+            enrol(all[i]);
+        }
+        bytes memory verdicts = new bytes(all.length);
+        for (uint256 i = 0; i < all.length; ++i) {
+            verdicts[i] = 0x01;
+        }
+        uint256 needed = ledger.quorum(100);
+        uint256 spent;
+        for (uint32 round = 1; round <= 2; ++round) {
+            vm.prank(all[0]);
+            ledger.open(round);
+            assertTaken(ledger.relayCommits(round, signedCommits(round, all)));
+            spent = snapshot("relayed: commits of 100");
+            assertTaken(ledger.relayReveals(round, openings(round, all)));
+            spent += snapshot("relayed: reveals of 100");
+            bytes32 model = modelOf(round);
+            IRoundLedger.Signature[] memory votes = signedAttestations(round, firstOf(all, needed), verdicts);
+            assertTaken(ledger.relayAttestations(round, model, verdicts, votes));
+            uint256 attesting = snapshot("relayed: attestations of the quorum, 67");
+            spent += attesting * 100 / needed;
+            vm.assertEq(ledger.model(), model);
+        }
+        vm.snapshotValue(FILE, "relayed, 100 participants: one participant's commit + reveal + attest", spent / 100);
+    }
+
+    function firstOf(address[] memory accounts, uint256 count) private pure returns (address[] memory first) {
+        first = new address[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            first[i] = accounts[i];
+        }
     }
 
     function snapshot(string memory name) private returns (uint256) {

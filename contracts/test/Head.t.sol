@@ -11,7 +11,7 @@ contract HeadTest is LedgerTest {
     /// @dev What the logs since the last call give must be the head; `logs` says how many there are.
     modifier follows(uint256 logs) {
         vm.getRecordedLogs();
-        bytes32 before = ledger.head();
+        bytes28 before = ledger.head();
         _;
         check(before, logs);
     }
@@ -48,7 +48,7 @@ contract HeadTest is LedgerTest {
         startAttestations();
     }
 
-    function test_head_followsAttestAndFinalize() public follows(19) {
+    function test_head_followsAttestAndFinalize() public follows(20) {
         enrolAll();
         playRound(1);
     }
@@ -71,11 +71,11 @@ contract HeadTest is LedgerTest {
         revealAll(1);
 
         bytes32 model = modelOf(1);
-        bytes32 before = ledger.head();
+        bytes28 before = ledger.head();
         vm.getRecordedLogs();
         vm.prank(ALICE);
         ledger.attest(1, model, some);
-        check(before, 1);
+        check(before, 2);
     }
 
     function test_head_followsTheAborts() public follows(18) {
@@ -98,7 +98,7 @@ contract HeadTest is LedgerTest {
         ledger.advance(3);
     }
 
-    function test_head_followsTheAbortWithoutQuorum() public follows(17) {
+    function test_head_followsTheAbortWithoutQuorum() public follows(18) {
         startAttestations();
         attest(1, ALICE);
         vm.warp(START + 1 days);
@@ -120,7 +120,7 @@ contract HeadTest is LedgerTest {
         RoundLedger other = new RoundLedger(OPERATOR, defaultRules());
         enrol(ALICE);
         enrol(BOB);
-        bytes32 here = ledger.head();
+        bytes28 here = ledger.head();
         ledger = other;
         enrol(BOB);
         enrol(ALICE);
@@ -128,13 +128,13 @@ contract HeadTest is LedgerTest {
     }
 
     function test_head_staysWhenACallReverts() public {
-        bytes32 before = ledger.head();
+        bytes28 before = ledger.head();
         (bool done,) = address(ledger).call(abi.encodeCall(IRoundLedger.enrol, (ALICE)));
         vm.assertFalse(done);
         vm.assertEq(ledger.head(), before);
     }
 
-    function check(bytes32 before, uint256 count) private {
+    function check(bytes28 before, uint256 count) private {
         Vm.Log[] memory logs = vm.getRecordedLogs();
         vm.assertEq(logs.length, count, "logs");
         vm.assertEq(ledger.head(), fold(before, logs), "head");

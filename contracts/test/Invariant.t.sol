@@ -68,7 +68,7 @@ contract InvariantTest is LedgerTest {
     /// three steps at most, or by the participants doing their part.
     function afterInvariant() public {
         IRoundLedger.Round memory current = ledger.currentRound();
-        if (uint256(handler.folded()) % 2 == 0) finishTogether(current.number);
+        if (uint224(handler.folded()) % 2 == 0) finishTogether(current.number);
         for (uint256 steps = 0; steps < 3; ++steps) {
             current = ledger.currentRound();
             if (current.phase == IRoundLedger.Phase.Idle) break;

@@ -18,7 +18,7 @@ contract RevealTest is LedgerTest {
         reveal(1, ALICE);
 
         vm.assertEq(ledger.currentRound().reveals, 1);
-        vm.assertEq(ledger.participantOf(ALICE).revealed, 1);
+        vm.assertTrue(ledger.participantOf(ALICE).revealed);
         assertPhase(IRoundLedger.Phase.Reveal);
     }
 
@@ -27,7 +27,7 @@ contract RevealTest is LedgerTest {
         IRoundLedger.Metadata memory metadata = metadataOf(1, ALICE);
         vm.prank(MALLORY);
         ledger.reveal(1, ALICE, metadata);
-        vm.assertEq(ledger.participantOf(ALICE).revealed, 1);
+        vm.assertTrue(ledger.participantOf(ALICE).revealed);
     }
 
     function test_reveal_ofEveryCommitClosesTheReveals() public {
@@ -105,7 +105,7 @@ contract RevealTest is LedgerTest {
     function test_reveal_revertsWithWrongBaseModel() public {
         IRoundLedger.Metadata memory metadata = metadataOf(1, ALICE);
         metadata.baseModel = sha256("another model");
-        bytes32 seal = ledger.sealOf(1, ALICE, metadata);
+        bytes28 seal = ledger.sealOf(1, ALICE, metadata);
         vm.prank(ALICE);
         ledger.commit(1, seal);
         commit(1, BOB);
@@ -118,16 +118,16 @@ contract RevealTest is LedgerTest {
     function test_reveal_revertsWithSealMismatch() public {
         commitAll(1);
         IRoundLedger.Metadata memory metadata = metadataOf(1, ALICE);
-        bytes32 committed = ledger.sealOf(1, ALICE, metadata);
+        bytes28 committed = ledger.sealOf(1, ALICE, metadata);
         metadata.salt = "another salt";
-        bytes32 actual = ledger.sealOf(1, ALICE, metadata);
+        bytes28 actual = ledger.sealOf(1, ALICE, metadata);
         vm.expectRevert(abi.encodeWithSelector(IRoundLedger.SealMismatch.selector, committed, actual));
         ledger.reveal(1, ALICE, metadata);
     }
 
     /// @dev Mallory's trick: commit what Alice committed, and open it with what Alice reveals.
     function test_reveal_revertsForACopiedSeal() public {
-        bytes32 copied = ledger.sealOf(1, ALICE, metadataOf(1, ALICE));
+        bytes28 copied = ledger.sealOf(1, ALICE, metadataOf(1, ALICE));
         commit(1, ALICE);
         vm.prank(BOB);
         ledger.commit(1, copied);
@@ -136,7 +136,7 @@ contract RevealTest is LedgerTest {
         reveal(1, ALICE);
 
         IRoundLedger.Metadata memory metadata = metadataOf(1, ALICE);
-        bytes32 actual = ledger.sealOf(1, BOB, metadata);
+        bytes28 actual = ledger.sealOf(1, BOB, metadata);
         vm.expectRevert(abi.encodeWithSelector(IRoundLedger.SealMismatch.selector, copied, actual));
         ledger.reveal(1, BOB, metadata);
     }

@@ -25,8 +25,8 @@ contract VectorsTest is LedgerTest {
 
             uint32 round = uint32(vm.parseJsonUint(file, string.concat(each, ".round")));
             address participant = vm.parseJsonAddress(file, string.concat(each, ".participant"));
-            bytes32 seal = IRoundLedger(place).sealOf(round, participant, metadata);
-            vm.assertEq(seal, digest(file, string.concat(each, ".seal")), each);
+            bytes32 seal = digest(file, string.concat(each, ".seal"));
+            vm.assertEq(IRoundLedger(place).sealOf(round, participant, metadata), bytes28(seal), each);
 
             bytes32 domain = digest(file, string.concat(each, ".domainSeparator"));
             bytes32 message = this.structHash(round, participant, metadata);
@@ -37,9 +37,9 @@ contract VectorsTest is LedgerTest {
 
     function test_vectors_head() public view {
         string memory file = vm.readFile("../tests/vectors/head.json");
-        vm.assertEq(vm.parseJsonUint(file, ".formatVersion"), 1);
+        vm.assertEq(vm.parseJsonUint(file, ".formatVersion"), 2);
 
-        bytes32 folded = digest(file, ".start");
+        bytes28 folded = bytes28(vm.parseJsonBytes(file, ".start"));
         uint256 total;
         for (uint256 i = 0; vm.keyExistsJson(file, entry(".transactions", i)); ++i) {
             string memory transaction = entry(".transactions", i);
@@ -47,11 +47,11 @@ contract VectorsTest is LedgerTest {
             for (uint256 j = 0; vm.keyExistsJson(file, entry(logs, j)); ++j) {
                 bytes32[] memory topics = vm.parseJsonBytes32Array(file, string.concat(entry(logs, j), ".topics"));
                 bytes memory data = vm.parseJsonBytes(file, string.concat(entry(logs, j), ".data"));
-                folded = keccak256(abi.encodePacked(folded, topics, data));
-                vm.assertEq(folded, digest(file, string.concat(entry(logs, j), ".head")), entry(logs, j));
+                folded = bytes28(keccak256(abi.encodePacked(bytes32(folded), topics, data)));
+                vm.assertEq(folded, bytes28(vm.parseJsonBytes(file, string.concat(entry(logs, j), ".head"))));
                 ++total;
             }
-            vm.assertEq(folded, digest(file, string.concat(transaction, ".contractHead")), transaction);
+            vm.assertEq(folded, bytes28(vm.parseJsonBytes(file, string.concat(transaction, ".contractHead"))));
         }
         vm.assertTrue(total >= 15, "a whole round");
     }
@@ -67,7 +67,7 @@ contract VectorsTest is LedgerTest {
         pure
         returns (bytes32)
     {
-        return Seals.structHash(round, participant, metadata);
+        return Seals.structHash(round, participant, Seals.metadataHash(metadata));
     }
 
     // -------------------------------------------------------------- reading

@@ -72,14 +72,16 @@ def open_ledger(deployment: Path, rpc: str, head: str | None = None) -> "Ledger"
 
 def open_reader(deployment: Path, rpc: str, head: str | None = None) -> "Ledger":
     """The pinned ledger, nothing checked yet."""
+    from chain.protocol.events import HEAD_BYTES
+
     known = None
     if head is not None:
         try:
             known = bytes.fromhex(head.removeprefix("0x"))
         except ValueError:
             known = b""
-        if len(known) != 32:
-            raise ConfigError("--head", f"not a head: {head}", "0x and 64 hex digits, as `status --json` gives them")
+        if len(known) != HEAD_BYTES:
+            raise ConfigError("--head", f"not a head: {head}", "0x and 56 hex digits, as `status --json` gives them")
     from chain.deploy import load_deployment
     from chain.reader import LedgerReader
     from chain.rpc import Rpc

@@ -31,7 +31,7 @@ def sha256(data: bytes) -> str:
 
 
 def test_the_file_is_the_one_that_its_program_writes() -> None:
-    assert GOLDEN["formatVersion"] == 2
+    assert GOLDEN["formatVersion"] == 3
     assert MAKER["INPUTS"] == INPUTS
     assert FOUND.keys() == OUTPUTS.keys()
 
@@ -74,9 +74,9 @@ def test_data_root_of_three_records() -> None:
 
 
 def test_heads_are_keccak_over_the_logs() -> None:
-    head = bytes(32)
+    head = bytes(28)
     for log, expected in zip(OUTPUTS["logs"], OUTPUTS["heads"][1:], strict=True):
-        head = keccak(head + bytes.fromhex("".join(log["topics"])) + bytes.fromhex(log["data"]))
+        head = keccak(head + bytes(4) + bytes.fromhex("".join(log["topics"])) + bytes.fromhex(log["data"]))[:28]
         assert head.hex() == expected
 
 

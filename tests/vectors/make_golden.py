@@ -175,4 +175,4 @@ def event_log(event: Any) -> ev.Log:
 
 
 if __name__ == "__main__":
-    FILE.write_text(json.dumps({"formatVersion": 2, "inputs": INPUTS, "outputs": compute(INPUTS)}, indent=1) + "\n")
+    FILE.write_text(json.dumps({"formatVersion": 3, "inputs": INPUTS, "outputs": compute(INPUTS)}, indent=1) + "\n")

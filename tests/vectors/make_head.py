@@ -14,6 +14,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from web3 import Web3
 from web3.exceptions import Web3RPCError
@@ -24,6 +26,13 @@ from chain.toolchain import tool
 START = 1_800_000_000
 HOUR = 3600
 GENESIS, MODEL = b"\x01" * 32, b"\x02" * 32
+DEADLINE = START + 1_000_000
+SUCCESSOR = "0x00000000000000000000000000000000000000A2"
+SIGNED = {
+    "Commit": "uint32 round,bytes28 seal,uint64 deadline",
+    "Attestation": "uint32 round,bytes32 model,bytes verdicts,uint64 deadline",
+    "Rotation": "address participant,address replacement,uint64 deadline",
+}
 RULES = (b"\x03" * 32, GENESIS, HOUR, HOUR, HOUR, 2, 6667)
 
 
@@ -54,7 +63,7 @@ class Recorder:
     def __init__(self, web3: Web3) -> None:
         self.web3 = web3
         self.time = START
-        self.head = bytes(32)
+        self.head = bytes(28)
         self.transactions: list[dict[str, Any]] = []
         self.names = {
             bytes(keccak(text=_signature(entry))): entry["name"]
@@ -71,6 +80,16 @@ class Recorder:
 
     def call(self, name: str, sender: str, *arguments: Any) -> None:
         self._keep(name, self._send(self.contract.functions[name](*arguments), sender))
+
+    def sign(self, account: LocalAccount, name: str, values: tuple[Any, ...]) -> tuple[int, bytes, bytes]:
+        """By eth_account's EIP-712, in the short form of EIP-2098; the last value is the deadline."""
+        chain_id, place = self.web3.eth.chain_id, self.contract.address
+        domain = {"name": "roundledger", "version": "1", "chainId": chain_id, "verifyingContract": place}
+        fields = [dict(zip(("type", "name"), field.split(), strict=True)) for field in SIGNED[name].split(",")]
+        message = dict(zip((field["name"] for field in fields), values, strict=True))
+        signed = account.sign_typed_data(domain, {name: fields}, message)
+        vs = signed.s | (signed.v - 27) << 255
+        return values[-1], signed.r.to_bytes(32, "big"), vs.to_bytes(32, "big")
 
     def sleep(self, seconds: int) -> None:
         self.time += seconds
@@ -90,7 +109,7 @@ class Recorder:
         logs = []
         for log in receipt["logs"]:
             topics = [bytes(topic) for topic in log["topics"]]
-            self.head = bytes(keccak(self.head + b"".join(topics) + bytes(log["data"])))
+            self.head = bytes(keccak(self.head + bytes(4) + b"".join(topics) + bytes(log["data"])))[:28]
             logs.append(
                 {
                     "event": self.names[topics[0]],
@@ -106,15 +125,16 @@ class Recorder:
 
 def _signature(entry: dict[str, Any]) -> str:
     def kind(part: dict[str, Any]) -> str:
-        if part["type"] == "tuple":
-            return "(" + ",".join(kind(inner) for inner in part["components"]) + ")"
+        if part["type"].startswith("tuple"):
+            array = part["type"].removeprefix("tuple")
+            return "(" + ",".join(kind(inner) for inner in part["components"]) + ")" + array
         return str(part["type"])
 
     return f"{entry['name']}({','.join(kind(part) for part in entry['inputs'])})"
 
 
 def play(run: Recorder) -> None:
-    """One round that is finalized, one that is aborted, and what the owner can do."""
+    """One round that is finalized, one that is aborted, one that is relayed, and what else there is to do."""
     operator, alice, bob, carol, heir = list(run.web3.eth.accounts)[:5]
     run.deploy(operator)
     for participant in (alice, bob, carol):
@@ -141,6 +161,38 @@ def play(run: Recorder) -> None:
     run.call("enrol", heir, carol)
     run.sleep(HOUR)
     run.call("advance", carol, 2)
+    play_relayed(run, heir)
+
+
+def play_relayed(run: Recorder, owner: str) -> None:
+    """A rotated key, a pause, a round of which all but two votes are relayed, and the successor named meanwhile."""
+    alice, bob, carol = list(run.web3.eth.accounts)[1:4]
+    dan, new = (Account.from_key(keccak(text=name)) for name in ("dan", "carol's new key"))
+    run.call("enrol", owner, dan.address)
+    run.call("rotate", carol, new.address, run.sign(new, "Rotation", (carol, new.address, DEADLINE)))
+    run.call("setPauser", owner, owner)
+    run.call("pause", owner)
+    run.call("unpause", owner)
+    run.call("open", bob, 3)
+
+    def metadata(who: str) -> tuple[Any, ...]:
+        digest = [bytes(keccak(text=f"{who} {field} 3")) for field in range(5)]
+        return (MODEL, digest[0], 8192, digest[1], digest[2], 700, digest[3], 74, 9, 1 << 58, digest[4])
+
+    commits = []
+    for key in (dan, new, dan):  # the third is skipped
+        seal = run.contract.functions.sealOf(3, key.address, metadata(key.address)).call()
+        commits.append((seal, run.sign(key, "Commit", (3, seal, DEADLINE))))
+    run.call("relayCommits", owner, 3, commits)
+    run.sleep(HOUR)
+    run.call("advance", bob, 3)
+    run.call("setSuccessor", owner, SUCCESSOR)
+    run.call("relayReveals", owner, 3, [(key.address, metadata(key.address)) for key in (dan, new)])
+    model, verdicts = b"\x04" * 32, b"\0\0\x01\x01"
+    run.call("attest", bob, 3, b"\x05" * 32, verdicts)
+    votes = [run.sign(key, "Attestation", (3, model, verdicts, DEADLINE)) for key in (dan, new)]
+    run.call("relayAttestations", owner, 3, model, verdicts, votes)
+    run.call("attest", alice, 3, model, verdicts)
 
 
 def main() -> None:
@@ -148,10 +200,10 @@ def main() -> None:
         run = Recorder(web3)
         play(run)
         vectors = {
-            "formatVersion": 1,
+            "formatVersion": 2,
             "chainId": str(web3.eth.chain_id),
             "contract": run.contract.address,
-            "start": "0x" + bytes(32).hex(),
+            "start": "0x" + bytes(28).hex(),
             "transactions": run.transactions,
         }
     path = Path(__file__).with_name("head.json")

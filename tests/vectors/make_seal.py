@@ -85,7 +85,7 @@ def case(
         "metadata": {key: text(key, value) for key, value in metadata.items()},
         "metadataHash": "0x" + signable("Metadata", inner, metadata).body.hex(),
         "domainSeparator": "0x" + sealed.header.hex(),
-        "seal": "0x" + keccak(b"\x19" + sealed.version + sealed.header + sealed.body).hex(),
+        "seal": "0x" + keccak(b"\x19" + sealed.version + sealed.header + sealed.body)[:28].hex(),
     }
 
 

@@ -10,7 +10,7 @@ import {LedgerTest} from "./LedgerTest.sol";
 contract Handler is LedgerTest {
     address[] public accounts;
 
-    bytes32 public folded; // the head, from the logs alone
+    bytes28 public folded; // the head, from the logs alone
     bytes32 public expectedModel = GENESIS;
     mapping(uint32 round => mapping(address account => uint256)) public commitsOf;
     mapping(uint32 round => mapping(address account => uint256)) public revealsOf;
@@ -85,7 +85,7 @@ contract Handler is LedgerTest {
         (uint32 round, bool now_) = acting(IRoundLedger.Phase.Commit);
         address account = pick(seed);
         if (!now_ || !isMember(round, account)) return;
-        bytes32 seal = ledger.sealOf(round, account, metadataOf(round, account));
+        bytes28 seal = ledger.sealOf(round, account, metadataOf(round, account));
         bool first = commitsOf[round][account] == 0;
         vm.prank(account);
         if (first) ledger.commit(round, seal);

@@ -16,6 +16,7 @@ abstract contract LedgerTest {
     uint32 internal constant MIN_UPDATES = 2;
     uint16 internal constant QUORUM_BPS = 6667; // three of four
     uint32 internal constant NOT_RETIRED = type(uint32).max;
+    uint64 internal constant NO_DEADLINE = type(uint64).max;
     bytes32 internal constant GENESIS = sha256("genesis model");
     bytes internal constant ALL_ACCEPTED = hex"01010101";
 
@@ -27,6 +28,7 @@ abstract contract LedgerTest {
     address internal immutable MALLORY = actor("mallory");
 
     RoundLedger internal ledger;
+    mapping(address account => uint256) private privateKeys;
 
     function setUp() public virtual {
         vm.warp(START);
@@ -36,8 +38,17 @@ abstract contract LedgerTest {
     // --------------------------------------------------------------- actors
 
     function actor(string memory name) internal returns (address account) {
-        account = vm.addr(uint256(keccak256(bytes(name))));
+        uint256 privateKey = uint256(keccak256(bytes(name)));
+        account = vm.addr(privateKey);
+        privateKeys[account] = privateKey;
         vm.label(account, name);
+    }
+
+    function manyActors(uint256 count) internal returns (address[] memory accounts) {
+        accounts = new address[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            accounts[i] = actor(string.concat("organisation ", vm.toString(i + 1)));
+        }
     }
 
     function organisations() internal view returns (address[] memory members) {
@@ -80,6 +91,94 @@ abstract contract LedgerTest {
         });
     }
 
+    function sealOf(uint32 round, address account) internal view returns (bytes28) {
+        return ledger.sealOf(round, account, metadataOf(round, account));
+    }
+
+    function openingOf(uint32 round, address account) internal view returns (IRoundLedger.Opening memory) {
+        return IRoundLedger.Opening(account, metadataOf(round, account));
+    }
+
+    // ----------------------------------------------------------- signatures
+    //
+    // Written out from the text of EIP-712, without the contract's own library.
+
+    function sign(address account, bytes32 structHash, uint64 deadline)
+        internal
+        view
+        returns (IRoundLedger.Signature memory)
+    {
+        bytes32 domainType =
+            keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+        bytes32 domain =
+            keccak256(abi.encode(domainType, keccak256("roundledger"), keccak256("1"), block.chainid, address(ledger)));
+        bytes32 digest = keccak256(abi.encodePacked(hex"1901", domain, structHash));
+        (bytes32 r, bytes32 vs) = vm.signCompact(privateKeys[account], digest);
+        return IRoundLedger.Signature(deadline, r, vs);
+    }
+
+    function signCommit(uint32 round, address account, bytes28 seal, uint64 deadline)
+        internal
+        view
+        returns (IRoundLedger.SignedCommit memory)
+    {
+        bytes32 structType = keccak256("Commit(uint32 round,bytes28 seal,uint64 deadline)");
+        bytes32 structHash = keccak256(abi.encode(structType, round, seal, deadline));
+        return IRoundLedger.SignedCommit(seal, sign(account, structHash, deadline));
+    }
+
+    function signAttestation(uint32 round, address account, bytes32 model, bytes memory verdicts, uint64 deadline)
+        internal
+        view
+        returns (IRoundLedger.Signature memory)
+    {
+        bytes32 structType = keccak256("Attestation(uint32 round,bytes32 model,bytes verdicts,uint64 deadline)");
+        return sign(account, keccak256(abi.encode(structType, round, model, keccak256(verdicts), deadline)), deadline);
+    }
+
+    /// @dev The consent of `replacement` to take over from `account`.
+    function signRotation(address account, address replacement, uint64 deadline)
+        internal
+        view
+        returns (IRoundLedger.Signature memory)
+    {
+        bytes32 structType = keccak256("Rotation(address participant,address replacement,uint64 deadline)");
+        return sign(replacement, keccak256(abi.encode(structType, account, replacement, deadline)), deadline);
+    }
+
+    function signedCommits(uint32 round, address[] memory accounts)
+        internal
+        view
+        returns (IRoundLedger.SignedCommit[] memory commits)
+    {
+        commits = new IRoundLedger.SignedCommit[](accounts.length);
+        for (uint256 i = 0; i < accounts.length; ++i) {
+            commits[i] = signCommit(round, accounts[i], sealOf(round, accounts[i]), NO_DEADLINE);
+        }
+    }
+
+    function openings(uint32 round, address[] memory accounts)
+        internal
+        view
+        returns (IRoundLedger.Opening[] memory all)
+    {
+        all = new IRoundLedger.Opening[](accounts.length);
+        for (uint256 i = 0; i < accounts.length; ++i) {
+            all[i] = openingOf(round, accounts[i]);
+        }
+    }
+
+    function signedAttestations(uint32 round, address[] memory accounts, bytes memory verdicts)
+        internal
+        view
+        returns (IRoundLedger.Signature[] memory signatures)
+    {
+        signatures = new IRoundLedger.Signature[](accounts.length);
+        for (uint256 i = 0; i < accounts.length; ++i) {
+            signatures[i] = signAttestation(round, accounts[i], modelOf(round), verdicts, NO_DEADLINE);
+        }
+    }
+
     // -------------------------------------------------------------- actions
 
     function enrol(address account) internal {
@@ -105,7 +204,7 @@ abstract contract LedgerTest {
     }
 
     function commit(uint32 round, address account) internal {
-        bytes32 seal = ledger.sealOf(round, account, metadataOf(round, account));
+        bytes28 seal = sealOf(round, account);
         vm.prank(account);
         ledger.commit(round, seal);
     }
@@ -120,6 +219,12 @@ abstract contract LedgerTest {
         bytes32 model = modelOf(round); // before the prank: the SHA-256 precompile is a call too
         vm.prank(account);
         ledger.attest(round, model, ALL_ACCEPTED);
+    }
+
+    function rotate(address account, address replacement) internal {
+        IRoundLedger.Signature memory consent = signRotation(account, replacement, NO_DEADLINE);
+        vm.prank(account);
+        ledger.rotate(replacement, consent);
     }
 
     function commitAll(uint32 round) internal {
@@ -166,10 +271,10 @@ abstract contract LedgerTest {
     // --------------------------------------------------------------- checks
 
     /// @dev What the head must be after `logs`, beginning at `head`.
-    function fold(bytes32 head, Vm.Log[] memory logs) internal view returns (bytes32) {
+    function fold(bytes28 head, Vm.Log[] memory logs) internal view returns (bytes28) {
         for (uint256 i = 0; i < logs.length; ++i) {
             if (logs[i].emitter != address(ledger)) continue;
-            head = keccak256(abi.encodePacked(head, logs[i].topics, logs[i].data));
+            head = bytes28(keccak256(abi.encodePacked(bytes32(head), logs[i].topics, logs[i].data)));
         }
         return head;
     }
@@ -179,6 +284,17 @@ abstract contract LedgerTest {
         vm.assertEq(member.number, number, "number");
         vm.assertEq(member.fromRound, fromRound, "fromRound");
         vm.assertEq(member.untilRound, untilRound, "untilRound");
+    }
+
+    /// @dev Every entry but those at `odd` was taken, and those were skipped for this error.
+    function assertSkipped(bytes[] memory refusals, uint256 odd, bytes memory refusal) internal pure {
+        for (uint256 i = 0; i < refusals.length; ++i) {
+            vm.assertEq(refusals[i], i == odd ? refusal : bytes(""), vm.toString(i));
+        }
+    }
+
+    function assertTaken(bytes[] memory refusals) internal pure {
+        assertSkipped(refusals, type(uint256).max, "");
     }
 
     function assertPhase(IRoundLedger.Phase expected) internal view {

@@ -15,6 +15,7 @@ interface Vm {
     }
 
     function addr(uint256 privateKey) external pure returns (address);
+    function signCompact(uint256 privateKey, bytes32 digest) external pure returns (bytes32 r, bytes32 vs);
     function label(address account, string calldata name) external;
     function prank(address sender) external;
     function warp(uint256 timestamp) external;
@@ -45,6 +46,7 @@ interface Vm {
     function assertEq(bytes32 left, bytes32 right) external pure;
     function assertEq(bytes32 left, bytes32 right, string calldata what) external pure;
     function assertEq(address left, address right) external pure;
+    function assertEq(bytes calldata left, bytes calldata right, string calldata what) external pure;
     function assertEq(bytes calldata left, bytes calldata right) external pure;
     function assertNotEq(bytes32 left, bytes32 right) external pure;
     function assertTrue(bool condition) external pure;
