@@ -63,7 +63,7 @@ def unlock(path: Path, password: str) -> LocalAccount:
     _check_cost(path, document)
     try:
         account: LocalAccount = Account.from_key(Account.decrypt(document, password))
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, AssertionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, AssertionError) as error:
         # eth-keyfile's errors are of these classes; their text may quote the file, so only the known one is passed on.
         if str(error) == "MAC mismatch":
             raise ConfigError(path, "wrong password") from None

@@ -288,9 +288,7 @@ INDEXED: dict[Any, int] = {
     Finalized: 1,
     Aborted: 1,
 }
-_BY_SELECTOR = {
-    abi.selector(cls): (cls, indexed, abi.tail_offset(cls, indexed)) for cls, indexed in INDEXED.items()
-}
+_BY_SELECTOR = {abi.selector(cls): (cls, indexed, abi.tail_offset(cls, indexed)) for cls, indexed in INDEXED.items()}
 
 
 def extend_head(head: bytes, log: Log) -> bytes:

@@ -6,19 +6,20 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from chain.protocol import verdicts
 from chain.protocol.digest import Digest
 from chain.protocol.errors import RoundledgerError
 from chain.protocol.round import Round
 from chain.protocol.seal import Metadata, seal
-from fl_node import rounds
+from fl_node import ledger, rounds
 from fl_node.packing import pack
 from tests.simulator.chain import Lie
-from tests.simulator.membership import ATTEST, IDLE, REVEAL
+from tests.simulator.membership import REVEAL
 from tests.simulator.world import DOMAIN, FOURTH, HONEST, RULES, Audited, World, address
 
-SOON = 0.002  # seconds between two looks of an attacker: more often than any node
+LONG = 3600.0  # seconds: until the next block
 NAME = "mallory"  # before any node's, so that it acts first
 
 
@@ -42,14 +43,19 @@ class Mallory:
     def __init__(self, world: World, number: int) -> None:
         self.world, self.number, self.address = world, number, address(FOURTH)
         self.session = world.sessions[FOURTH]
+        world.chain.watchers = (NAME,)
 
     @property
     def round(self) -> Round:
         return self.session.round(self.number)
 
     def until(self, *phases: int) -> None:
-        while self.world.chain.contract.state.phase not in phases:
-            self.sleep(SOON)
+        self.until_true(lambda: self.world.chain.contract.state.phase in phases)
+
+    def until_true(self, condition: Callable[[], bool]) -> None:
+        """Looks again at every new block, before any node does."""
+        while not condition():
+            self.sleep(LONG)
 
     def sleep(self, seconds: float) -> None:
         self.world.clock.sleep(NAME, seconds)
@@ -87,12 +93,6 @@ class Mallory:
             self.world.shared.overwrite(digest, prepared.stored)
         self.reveal(prepared)
 
-    def to_the_end(self) -> None:
-        self.until(IDLE)
-
-    def to_the_vote(self) -> None:
-        self.until(ATTEST)
-
 
 Finding = tuple[str, str, int, int | None]  # status, code, round, seat (None: any)
 
@@ -113,6 +113,8 @@ class Attack:
     round: int = 1
     finding: Finding | None = None
     exit_code: int = 0
+    before: Callable[[World], None] = lambda world: None  # what happens before the round is opened
+    refused_by_all: bool = False  # the honest nodes do not take the outcome, for the expected reason
     lie: Lie | None = None  # of the server that the audit asks
     blob_rules: bool = False  # the audit has no rules file
     witness: bool = False  # the audit asks a second server
@@ -139,10 +141,17 @@ class Result:
 
 
 def play(attack: Attack, folder: Path) -> Result:
+    """What looks wrong is looked at again after a pause; time in here does not pass by itself, so there is none."""
+    with patch.object(ledger, "PAUSE", 0.0):
+        return _play(attack, folder)
+
+
+def _play(attack: Attack, folder: Path) -> Result:
     world, said = World.found(folder), list[str | None]()
     for number in range(1, attack.round):
         world.play(number, world.honest_fourth(number))
         _none_failed(world)
+    attack.before(world)
     mallory = Mallory(world, attack.round)
 
     def act() -> None:
@@ -153,6 +162,10 @@ def play(attack: Attack, folder: Path) -> Result:
     if failure is not None and not isinstance(failure, RoundledgerError):
         raise failure
     got = said[0] if said and said[0] else _code(failure) if failure else _verdict(world, attack.round)
+    if attack.refused_by_all:
+        got = ", ".join({_code(world.ended[f"node-{seat}"]) for seat in HONEST})
+    else:
+        assert not {f"node-{seat}" for seat in HONEST} & world.ended.keys(), world.ended
     audit = world.audit(attack.lie, blob_rules=attack.blob_rules, witness=attack.witness)
     return Result(attack, got, world.digests() == {expected_model(attack)}, _audited(attack, audit), audit)
 

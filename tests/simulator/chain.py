@@ -21,7 +21,6 @@ CHAIN_ID = 31337
 LEDGER = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
 CODE = code_hash(b"the contract")
 GENESIS_BLOCK = "0x" + "11" * 32
-SPEED = 1.0  # seconds between two blocks, of which every call mines one
 
 
 @dataclass
@@ -33,6 +32,7 @@ class Chain:
     deployment: Deployment
     heads: list[bytes] = field(default_factory=list)
     skew: int = 0  # seconds that the block producers' clock is ahead
+    watchers: tuple[str, ...] = ()  # who is woken by a new block
 
     @classmethod
     def found(cls, clock: Clock, owner: str, rules: Rules, genesis: Digest) -> "Chain":
@@ -57,6 +57,8 @@ class Chain:
         contract.now, contract.block = int(self.clock.now) + self.skew, len(self.heads) + 1
         result = getattr(contract, name)(sender, *values)
         self.heads.append(contract.head)
+        for who in self.watchers:
+            self.clock.wake(who)
         return result
 
     def refused(self, name: str, sender: str, *values: Any) -> str:

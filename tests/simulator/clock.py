@@ -31,6 +31,12 @@ class Clock:
             self._next()
             self._news.wait_for(lambda: self._turn == who)
 
+    def wake(self, who: str) -> None:
+        """It has slept enough, if it sleeps."""
+        with self._news:
+            if who in self._waking:
+                self._waking[who] = self.now
+
     def run(self, actors: Mapping[str, Callable[[], None]]) -> dict[str, BaseException]:
         """Runs them to their ends; whoever ended with an exception, with that."""
         ended: dict[str, BaseException] = {}

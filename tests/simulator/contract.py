@@ -6,12 +6,14 @@ the real contract.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from eth_utils.crypto import keccak
 
 from chain import errors
-from chain.protocol.events import OnChainRules
+from chain.protocol.events import OnChainRules, Opening
 from chain.protocol.seal import Metadata
+from chain.signing import Signature, SignedCommit
 from tests.simulator.membership import (
     ATTEST,
     COMMIT,
@@ -21,7 +23,6 @@ from tests.simulator.membership import (
     REVEAL,
     Member,
     Membership,
-    Signature,
     State,
 )
 from tests.simulator.words import Array, struct_hash, tail, word
@@ -32,6 +33,7 @@ FIELDS = (
     "Metadata(bytes32 baseModel,bytes32 updateDigest,uint64 updateBytes,bytes32 dataRoot,bytes32 secretCommitment,"
     "uint64 records,bytes32 channelRoot,uint32 channels,uint32 sent,uint128 threshold,bytes32 salt)"
 )
+Entry = TypeVar("Entry")
 Refusals = list[errors.Reverted | None]  # of the entries of a batch; None: taken
 
 
@@ -65,16 +67,17 @@ class Contract(Membership):
         self._emit("Committed(uint32,address,bytes28,uint64)", [number, sender], [seal, self.now])
         self._after_commits(1)
 
-    def relay_commits(self, sender: str, number: int, commits: Sequence[tuple[bytes, Signature]]) -> Refusals:
+    def relay_commits(self, sender: str, number: int, commits: Sequence[SignedCommit]) -> Refusals:
         self._require_phase(number, COMMIT)
         kind, taken = "Commit(uint32 round,bytes28 seal,uint64 deadline)", []
 
-        def take(seal: bytes, signature: Signature) -> None:
-            signer = self._signer(struct_hash(kind, number, seal, signature.deadline), signature)
-            self._commit(number, signer, seal)
-            taken.append(word(signer) + word(seal))
+        def take(entry: SignedCommit) -> None:
+            struct = struct_hash(kind, number, entry.seal, entry.signature.deadline)
+            signer = self._signer(struct, entry.signature)
+            self._commit(number, signer, entry.seal)
+            taken.append(word(signer) + word(entry.seal))
 
-        refusals = [_refusal(take, *entry) for entry in commits]
+        refusals = [_refusal(take, entry) for entry in commits]
         if taken:
             self._emit("CommitsRelayed(uint32,uint64,(address,bytes28)[])", [number], [self.now], Array(taken))
             self._after_commits(len(taken))
@@ -86,15 +89,15 @@ class Contract(Membership):
         self._emit(f"Revealed(uint32,address,{METADATA},uint64)", [number, participant], [metadata, self.now])
         self._after_reveals(1)
 
-    def relay_reveals(self, sender: str, number: int, openings: Sequence[tuple[str, Metadata]]) -> Refusals:
+    def relay_reveals(self, sender: str, number: int, openings: Sequence[Opening]) -> Refusals:
         self._require_phase(number, REVEAL)
         taken = []
 
-        def take(participant: str, metadata: Metadata) -> None:
-            self._reveal(number, participant, metadata)
-            taken.append(word(participant) + word(metadata))
+        def take(opening: Opening) -> None:
+            self._reveal(number, opening.participant, opening.metadata)
+            taken.append(word(opening))
 
-        refusals = [_refusal(take, *opening) for opening in openings]
+        refusals = [_refusal(take, opening) for opening in openings]
         if taken:
             self._emit(f"RevealsRelayed(uint32,uint64,(address,{METADATA})[])", [number], [self.now], Array(taken))
             self._after_reveals(len(taken))
@@ -250,10 +253,10 @@ class Contract(Membership):
         return member
 
 
-def _refusal(take: Callable[..., None], *entry: object) -> errors.Reverted | None:
+def _refusal(take: Callable[[Entry], None], entry: Entry) -> errors.Reverted | None:
     """What an entry of a batch is skipped for."""
     try:
-        take(*entry)
+        take(entry)
     except errors.Reverted as refusal:
         return refusal
     return None

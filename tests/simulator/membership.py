@@ -11,6 +11,7 @@ from eth_utils.crypto import keccak
 from chain import errors
 from chain.protocol.events import Log, OnChainRules
 from chain.protocol.seal import domain_separator
+from chain.signing import Signature
 from tests.simulator.words import Array, data, struct_hash, word
 
 IDLE, COMMIT, REVEAL, ATTEST = range(4)
@@ -19,15 +20,6 @@ NOBODY = "0x" + "0" * 40
 FORMAT = 2
 HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 RULES = "(bytes32,bytes32,uint32,uint32,uint32,uint32,uint16)"
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """A signature as the contract takes it (EIP-2098)."""
-
-    deadline: int
-    r: bytes
-    vs: bytes
 
 
 @dataclass(slots=True)

@@ -25,7 +25,6 @@ from fl_node.session import Session
 from fl_node.weights import encode_model
 from tests.simulator.chain import CHAIN_ID, LEDGER, Chain, Client, Lie, Reader
 from tests.simulator.clock import Clock, Never
-from tests.simulator.membership import Signature
 from tests.simulator.store import Shared, Store
 
 OWNER, SEATS, HONEST, FOURTH = 0, (1, 2, 3, 4), (1, 2, 3), 4
@@ -60,12 +59,6 @@ def account(seat: int) -> LocalAccount:
 
 def address(seat: int) -> str:
     return str(account(seat).address)
-
-
-def sign(seat: int, digest: bytes, deadline: int) -> Signature:
-    signed = account(seat).unsafe_sign_hash(digest)
-    vs = signed.s | (signed.v - 27) << 255
-    return Signature(deadline, signed.r.to_bytes(32, "big"), vs.to_bytes(32, "big"))
 
 
 def records(seat: int) -> Records:
@@ -121,6 +114,7 @@ class World:
             report=lambda kind, number, **values: None,
             stop=Never(self.clock, who),
             clock=self.clock,
+            poll=1.0,
         )
 
     def play(self, number: int, others: Mapping[str, Callable[[], None]]) -> None:
@@ -158,10 +152,10 @@ class Audited:
     findings: list[Finding]
 
     def has(self, status: str, code: str, number: int, who: str | None) -> bool:
-        """`who` None: whoever it names."""
+        """`who` None: whoever it is about. A contradiction between votes and updates names the participant in words."""
         return any(
             (finding.status, finding.code, finding.round) == (status, code, number)
-            and who in (None, finding.participant)
+            and (who in (None, finding.participant) or str(who) in finding.message)
             for finding in self.findings
         )
 
