@@ -55,10 +55,14 @@ class Mallory:
     def until_true(self, condition: Callable[[], bool]) -> None:
         """Looks again at every new block, before any node does."""
         while not condition():
-            self.sleep(LONG)
+            self.world.clock.sleep(NAME, LONG)
 
     def sleep(self, seconds: float) -> None:
-        self.world.clock.sleep(NAME, seconds)
+        """For that long, whatever happens meanwhile."""
+        clock = self.world.clock
+        end = clock.now + seconds
+        while clock.now < end:
+            clock.sleep(NAME, end - clock.now)
 
     def try_to(self, name: str, *values: Any, sender: str = "") -> str:
         """A call; the contract's error, or "accepted"."""
