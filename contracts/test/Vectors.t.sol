@@ -25,12 +25,12 @@ contract VectorsTest is LedgerTest {
 
             uint32 round = uint32(vm.parseJsonUint(file, string.concat(each, ".round")));
             address participant = vm.parseJsonAddress(file, string.concat(each, ".participant"));
-            bytes32 seal = digest(file, string.concat(each, ".seal"));
-            vm.assertEq(IRoundLedger(place).sealOf(round, participant, metadata), bytes28(seal), each);
+            bytes28 seal = bytes28(vm.parseJsonBytes(file, string.concat(each, ".seal")));
+            vm.assertEq(IRoundLedger(place).sealOf(round, participant, metadata), seal, each);
 
             bytes32 domain = digest(file, string.concat(each, ".domainSeparator"));
             bytes32 message = this.structHash(round, participant, metadata);
-            vm.assertEq(seal, keccak256(abi.encodePacked(hex"1901", domain, message)), each);
+            vm.assertEq(seal, bytes28(keccak256(abi.encodePacked(hex"1901", domain, message))), each);
         }
         vm.assertTrue(count >= 4, "at least four cases");
     }

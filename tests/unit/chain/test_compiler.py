@@ -52,7 +52,7 @@ def test_check_tells_a_stale_artifact(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_broken_source_is_a_config_error_with_the_compilers_words(tmp_path: Path) -> None:
     shutil.copytree(compiler.CONTRACTS / "src", tmp_path / "src")
     source = tmp_path / "src" / "RoundLedger.sol"
-    source.write_text(source.read_text().replace("++state.commits;", "++state.comits;"))
+    source.write_text(source.read_text().replace("state.commits = ", "state.comits = "))
     with pytest.raises(ConfigError) as caught:
         compiler.compile_contract(tmp_path)
     assert "src/RoundLedger.sol" in str(caught.value)

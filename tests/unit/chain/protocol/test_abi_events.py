@@ -10,6 +10,7 @@ import pytest
 from eth_abi.abi import encode as abi_encode
 from eth_utils.abi import event_abi_to_log_topic, function_abi_to_4byte_selector
 from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from web3 import Web3
@@ -19,6 +20,7 @@ import chain.artifacts
 from chain import errors
 from chain.protocol import abi
 from chain.protocol import events as ev
+from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
 from chain.protocol.seal import METADATA_TYPE, Metadata
 
@@ -37,8 +39,9 @@ def snake_case(name: str) -> str:
 
 
 def solidity_type(entry: dict[str, Any]) -> str:
-    if entry["type"] == "tuple":
-        return "(" + ",".join(solidity_type(part) for part in entry["components"]) + ")"
+    if entry["type"].startswith("tuple"):
+        array = entry["type"].removeprefix("tuple")
+        return "(" + ",".join(solidity_type(part) for part in entry["components"]) + ")" + array
     return str(entry["type"])
 
 
@@ -68,7 +71,7 @@ def test_event_has_the_signature_the_fields_and_the_topics_of_the_abi(name: str)
         index < ev.INDEXED[cls] for index in range(len(entry["inputs"]))
     ]
     for item in entry["inputs"]:
-        if item["type"] == "tuple":
+        if item["type"].startswith("tuple"):
             struct = {python: kind for field, kind, _ in abi.solidity_fields(cls) for python in [field]}
             assert fields(struct[snake_case(item["name"])]) == names(item["components"])
 
@@ -101,8 +104,8 @@ def test_exception_has_the_selector_and_the_values_of_the_error(name: str) -> No
 def example(kind: str, number: int) -> Any:
     if kind == "address":
         return to_checksum_address(bytes([number]) * 20)
-    if kind == "bytes32":
-        return bytes([number]) * 32
+    if kind in ("bytes28", "bytes32"):
+        return bytes([number]) * int(kind.removeprefix("bytes"))
     return f"text {number}" if kind == "string" else number
 
 
@@ -132,13 +135,21 @@ def test_foreign_revert_data_is_an_unknown_revert() -> None:
 # -------------------------------------------------------------------- decoding
 
 
+def split(kind: str) -> list[str]:
+    """The types of a tuple, of which one may be a tuple itself."""
+    return [part.group() for part in re.finditer(r"\([^()]*\)|[^,]+", kind[1:-1])]
+
+
 def values(kind: str) -> st.SearchStrategy[Any]:
+    if kind.endswith("[]"):
+        return st.lists(values(kind.removesuffix("[]")), max_size=4)
     if kind.startswith("("):
-        return st.tuples(*map(values, kind[1:-1].split(",")))
+        return st.tuples(*map(values, split(kind)))
     if kind == "address":
         return st.binary(min_size=20, max_size=20).map(to_checksum_address)
-    if kind == "bytes32":
-        return st.binary(min_size=32, max_size=32)
+    if kind in ("bytes28", "bytes32"):
+        size = int(kind.removeprefix("bytes"))
+        return st.binary(min_size=size, max_size=size)
     if kind == "bytes":
         return st.binary(max_size=70)
     return st.integers(0, 2 ** int(kind.removeprefix("uint")) - 1)
@@ -164,12 +175,16 @@ def plain(value: Any) -> Any:
     """Structs as dictionaries, digests as bytes, for comparison with what web3 returns."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
     return bytes(value) if isinstance(value, bytes) else value
 
 
 def snake_keys(value: Any) -> Any:
     if isinstance(value, dict):
         return {snake_case(key): snake_keys(item) for key, item in value.items()}
+    if isinstance(value, list | tuple) or hasattr(value, "items"):
+        return [snake_keys(item) for item in value]
     return bytes(value) if isinstance(value, bytes) else value
 
 
@@ -221,9 +236,10 @@ def dirty_places(name: str) -> list[tuple[int, int]]:
     """(word, byte) of every static word, topics included, where a value narrower than the word must have zeros."""
     kinds = []
     for item in EVENTS[name]["inputs"]:
-        kinds += solidity_type(item).strip("()").split(",")
-    zeros = {"address": 12} | {f"uint{8 * size}": 32 - size for size in range(1, 33)}
-    return [(word, byte) for word, kind in enumerate(kinds) for byte in range(zeros.get(kind, 0))]
+        kinds += [] if item["type"].endswith("[]") else solidity_type(item).strip("()").split(",")
+    zeros = {"address": range(12), "bytes28": range(28, 32)}
+    zeros |= {f"uint{8 * size}": range(32 - size) for size in range(1, 33)}
+    return [(word, byte) for word, kind in enumerate(kinds) for byte in zeros.get(kind, range(0))]
 
 
 @pytest.mark.parametrize("name", EVENTS)
@@ -250,24 +266,51 @@ def test_malformed_logs_are_l2(name: str, data: st.DataObject) -> None:
         refused(ev.Log((topics[0], *parts[:-1]), parts[-1], 1))
 
 
-def attested(verdicts: bytes, offset: int = 96, length: int | None = None, padding: bytes | None = None) -> ev.Log:
-    topics = (abi.selector(ev.Attested), abi.word(1), abi.word("0x" + "11" * 20))
+def proposed(verdicts: bytes, offset: int = 128, length: int | None = None, padding: bytes | None = None) -> ev.Log:
+    topics = (abi.selector(ev.Proposed), abi.word(1))
     padding = bytes(-len(verdicts) % 32) if padding is None else padding
     size = len(verdicts) if length is None else length
-    return ev.Log(topics, bytes(32) + abi.word(5) + abi.word(offset) + abi.word(size) + verdicts + padding, 1)
+    return ev.Log(topics, bytes(64) + abi.word(5) + abi.word(offset) + abi.word(size) + verdicts + padding, 1)
 
 
-def test_the_tail_of_an_attestation_has_one_spelling() -> None:
-    event = ev.decode(attested(b"\x01\x02\x00"))
-    assert isinstance(event, ev.Attested) and event.verdicts == b"\x01\x02\x00"
-    refused(attested(b"\x01", offset=64))
-    refused(attested(b"\x01", offset=128))
-    refused(attested(b"\x01", offset=2**256 - 32))
-    refused(attested(b"\x01", padding=bytes(30) + b"\x01"))
-    refused(attested(b"\x01", padding=bytes(30)))
-    refused(attested(b"\x01", padding=bytes(63)))
-    refused(attested(b"\x01", length=33))
-    refused(attested(b"\x01", length=2**255))
+def test_the_tail_of_a_proposal_has_one_spelling() -> None:
+    event = ev.decode(proposed(b"\x01\x02\x00"))
+    assert isinstance(event, ev.Proposed) and event.verdicts == b"\x01\x02\x00"
+    refused(proposed(b"\x01", offset=96))
+    refused(proposed(b"\x01", offset=160))
+    refused(proposed(b"\x01", offset=2**256 - 32))
+    refused(proposed(b"\x01", padding=bytes(30) + b"\x01"))
+    refused(proposed(b"\x01", padding=bytes(30)))
+    refused(proposed(b"\x01", padding=bytes(63)))
+    refused(proposed(b"\x01", length=33))
+    refused(proposed(b"\x01", length=2**255))
+
+
+def relayed(items: list[bytes], offset: int = 64, length: int | None = None) -> ev.Log:
+    topics = (abi.selector(ev.CommitsRelayed), abi.word(1))
+    size = len(items) if length is None else length
+    return ev.Log(topics, abi.word(5) + abi.word(offset) + abi.word(size) + b"".join(items), 1)
+
+
+def test_the_array_of_a_batch_has_one_spelling() -> None:
+    item = abi.word("0x" + "11" * 20) + abi.word(b"s" * 28)
+    event = ev.decode(relayed([item, item]))
+    assert event == ev.CommitsRelayed(1, 5, (ev.Sealing(to_checksum_address(b"\x11" * 20), b"s" * 28),) * 2)
+    refused(relayed([item], offset=32))
+    refused(relayed([item], offset=96))
+    refused(relayed([item, item], length=1))
+    refused(relayed([item], length=2))
+    refused(relayed([item], length=2**255))
+    refused(relayed([item[:-1]]))
+    refused(relayed([b"\x01" + item[1:]]))
+    refused(relayed([item[:-1] + b"\x01"]))
+
+
+def test_an_outcome_is_the_hash_of_its_abi_encoding() -> None:
+    for verdicts in (b"", b"\x01", b"\x01" * 32, b"\x02" * 33, bytes(300)):
+        digest = Digest.of(verdicts)
+        encoded = abi_encode(["uint32", "bytes32", "bytes"], [7, digest, verdicts])
+        assert ev.outcome(7, digest, verdicts) == keccak(encoded)
 
 
 def test_an_unknown_event_is_l2() -> None:

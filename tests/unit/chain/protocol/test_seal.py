@@ -66,7 +66,7 @@ def judge(chain_id: int, contract: str, participant: str, number: int, metadata:
             "message": {"participant": participant, "round": number, "metadata": values},
         }
     )
-    return keccak(b"\x19" + message.version + message.header + message.body)
+    return keccak(b"\x19" + message.version + message.header + message.body)[:28]
 
 
 words = st.binary(min_size=32, max_size=32)
