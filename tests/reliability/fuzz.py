@@ -1,7 +1,8 @@
 """Every decoder against damaged and senseless bytes: only documented errors come out, in bounded memory and time.
 
-`python -m tests.reliability.fuzz --inputs N [--seed S] [--decoder NAME] [--json]` tries N inputs on each decoder, each
-decoder in a process of its own with bounded memory and SECONDS for an input. Exit 0 if nothing escaped.
+`python -m tests.reliability.fuzz --inputs N [--seed S] [--decoder NAME] [--json]` tries N damaged inputs, and before
+them all bombs, on each decoder: in a process of its own, with bounded memory, and SECONDS for an input. Exit 0 if
+nothing escaped.
 """
 
 import argparse
@@ -14,11 +15,13 @@ import sys
 import tempfile
 import traceback
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 
-from tests.reliability.decoders import DECODERS, Decoder
+from tests.reliability.decoder import Decoder
+from tests.reliability.decoders import table
 from tests.reliability.mutate import mutated
 
 SECONDS = 20.0
@@ -42,13 +45,12 @@ class Outcome:
 
 
 def try_inputs(decoder: Decoder, inputs: int, seed: int, folder: Path) -> Outcome:
-    """In this process: gives the decoder its valid encodings, which it must take, then damaged ones."""
+    """In this process: a valid encoding, which the decoder must take, then the bombs, then damaged encodings."""
     outcome, rng = Outcome(decoder.name), random.Random(f"{decoder.name} {seed}")  # noqa: S311 - the same inputs every time
     decode, seeds = decoder.make(folder), list(decoder.seeds(folder))
     decode(seeds[0])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    while outcome.inputs < inputs:
-        data = mutated(rng, seeds)
+    for data in chain(decoder.bombs(), (mutated(rng, seeds) for _ in range(inputs))):
         outcome.inputs += 1
         try:
             decode(data)
@@ -126,7 +128,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     outcomes = []
-    for decoder in DECODERS:
+    for decoder in table():
         if asked.decoder is None or asked.decoder in decoder.name:
             outcomes.append(outcome := fuzz(decoder, asked.inputs, asked.seed))
             if not asked.json:
