@@ -6,6 +6,7 @@ A signature is in its short form (EIP-2098), as the contract reads it. Signing s
 from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
+from eth_typing import Hash32
 
 from chain.protocol.deployment import Deployment
 from chain.protocol.digest import Digest
@@ -56,6 +57,6 @@ def _domain(deployment: Deployment) -> bytes:
 
 
 def _sign(account: LocalAccount, digest: bytes, deadline: int) -> Signature:
-    signed = account.unsafe_sign_hash(digest)
+    signed = account.unsafe_sign_hash(Hash32(digest))
     parity = signed.v - 27
     return Signature(deadline, signed.r.to_bytes(32, "big"), (signed.s | parity << 255).to_bytes(32, "big"))

@@ -1,5 +1,5 @@
-"""The part of the Ethereum ABI that the ledger uses: static 32-byte words, and at most one value of any length, bytes or
-an array of static ones, at the very end.
+"""The part of the Ethereum ABI that the ledger uses: static 32-byte words, and at most one value of any length (bytes,
+or an array of static values) at the very end.
 
 A struct or event is a frozen dataclass whose fields carry their Solidity type, so its signature, its encoding and its
 EIP-712 type come from one place. Reading is strict: a word with bits that its type does not have is an error, as in
@@ -160,12 +160,10 @@ def _reader(python: Any, kind: str) -> tuple[Callable[[bytes], Any], int]:
         return functools.partial(decode, python), WORD * len(list(_leaves(python)))
     if kind == "bytes":
         return _read_bytes, 0
-    if kind == "bytes28":
-        return _read_bytes28, WORD
     if kind == "bytes32":
         return python, WORD
-    if kind == "address":
-        return _read_address, WORD
+    if kind in _READERS:
+        return _READERS[kind], WORD
     return functools.partial(_read_uint, int(kind.removeprefix("uint"))), WORD
 
 
@@ -194,3 +192,6 @@ def _read_address(value: bytes) -> str:
     if any(value[:12]):
         raise AbiError("an address has 20 bytes")
     return checksum_address(value[12:])
+
+
+_READERS: dict[str, Callable[[bytes], Any]] = {"address": _read_address, "bytes28": _read_bytes28}

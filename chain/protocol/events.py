@@ -299,8 +299,8 @@ def extend_head(head: bytes, log: Log) -> bytes:
 def outcome(round_number: int, model: Digest, verdicts: bytes) -> bytes:
     """The 32 bytes that stand for a vote: keccak256(abi.encode(round, model, verdicts))."""
     padding = bytes(-len(verdicts) % abi.WORD)
-    words = [round_number, model, 3 * abi.WORD, len(verdicts)]
-    return keccak(b"".join(map(abi.word, words)) + verdicts + padding)
+    words: list[int | bytes] = [round_number, model, 3 * abi.WORD, len(verdicts)]
+    return keccak(b"".join(abi.word(value) for value in words) + verdicts + padding)
 
 
 def decode(log: Log) -> Event:

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from chain.protocol.errors import ConfigError, RoundledgerError, TrustError, Unavailable, VerificationError
-from fl_node.cli import auditor, member, operator
+from fl_node.cli import auditor, member, membership, operator
 from fl_node.cli.options import err, out, show_json
 
 INTERNAL_ERROR = 70  # EX_SOFTWARE: a defect of roundledger, never to be taken for a finding
@@ -25,7 +25,7 @@ app = typer.Typer(
 app.add_typer(operator.devnet_app, name="devnet")
 app.add_typer(operator.key_app, name="key")
 app.command()(operator.deploy)
-app.add_typer(operator.member_app, name="member")
+app.add_typer(membership.member_app, name="member")
 app.add_typer(member.node_app, name="node")
 app.command()(auditor.status)
 app.command()(auditor.audit)

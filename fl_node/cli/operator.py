@@ -1,4 +1,4 @@
-"""For the operator: a local chain, keys, the deployment, membership."""
+"""For the operator: a local chain, keys, the deployment."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -9,21 +9,18 @@ from rich.markup import escape
 
 from fl_node.cli.options import (
     Blobs,
-    DeploymentFile,
     Json,
     Keystore,
     PasswordFile,
     RpcUrl,
     checked_address,
     err,
-    open_ledger,
     out,
     show_json,
 )  # fmt: skip
 
 devnet_app = typer.Typer(no_args_is_help=True, help="A local chain for trying things out.")
 key_app = typer.Typer(no_args_is_help=True, help="Encrypted keystores.")
-member_app = typer.Typer(no_args_is_help=True, help="Enrol and retire participants.")
 
 DevnetFolder = Annotated[Path, typer.Option("--dir", help="Where the running devnet is recorded.")]
 DEVNET = Path("runs/devnet")
@@ -137,33 +134,3 @@ def deploy(
         show_json(deployment.model_dump())
     else:
         out.print(f"deployment record: [bold]{escape(str(record))}[/]", soft_wrap=True)
-
-
-@member_app.command("enrol")
-def member_enrol(
-    participants: list[str], deployment: DeploymentFile, rpc: RpcUrl, keystore: Keystore, password_file: PasswordFile
-) -> None:
-    """Enrol participants from the next round on."""
-    _change_members("enrol", participants, deployment, rpc, keystore, password_file)
-
-
-@member_app.command("retire")
-def member_retire(
-    participants: list[str], deployment: DeploymentFile, rpc: RpcUrl, keystore: Keystore, password_file: PasswordFile
-) -> None:
-    """Retire participants; in an open round they stay to its end."""
-    _change_members("retire", participants, deployment, rpc, keystore, password_file)
-
-
-def _change_members(
-    action: str, participants: list[str], deployment: Path, rpc: str, keystore: Path, password_file: Path
-) -> None:
-    from chain import keys
-    from chain.client import LedgerClient
-
-    addresses = [checked_address(participant) for participant in participants]
-    ledger = open_ledger(deployment, rpc)
-    client = LedgerClient(rpc, ledger.reader.deployment, keys.unlock(keystore, keys.read_password(password_file)))
-    for address in addresses:
-        receipt = client.enrol(address) if action == "enrol" else client.retire(address)
-        out.print(f"{action} {address}: block {receipt.block}, {receipt.gas_used:,} gas", soft_wrap=True)

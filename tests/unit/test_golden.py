@@ -36,6 +36,11 @@ def test_the_file_is_the_one_that_its_program_writes() -> None:
     assert FOUND.keys() == OUTPUTS.keys()
 
 
+def test_the_proofs_are_those_that_their_program_writes() -> None:
+    maker = runpy.run_path(str(VECTORS / "make_proofs.py"))
+    assert json.loads((VECTORS / "proofs.json").read_text()) == maker["compute"]()
+
+
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_golden(name: str) -> None:
     assert FOUND[name] == OUTPUTS[name]

@@ -120,9 +120,7 @@ class World:
         outcome = self.outcome(digest, verdicts)
         return dataclasses.replace(ev.Proposed(self.round, outcome, digest, self.time, verdicts), **changed)
 
-    def attested(
-        self, number: int, new_model: Digest | None = None, verdicts: bytes = ALL, **changed: Any
-    ) -> ev.Event:
+    def attested(self, number: int, new_model: Digest | None = None, verdicts: bytes = ALL, **changed: Any) -> ev.Event:
         event = ev.Attested(self.round, who(number), self.outcome(new_model, verdicts), self.time)
         return dataclasses.replace(event, **changed)
 
@@ -497,7 +495,11 @@ ILLEGAL: dict[str, Case] = {
     "rotated under another number": (World, lambda w: w.rotated(3, 5, number=4), Code.L3),
     "rotated for the running round": (in_commit, lambda w: w.rotated(3, 5, from_round=1), Code.L3),
     "enrolled again under a key rotated away": (rotating, lambda w: w.enrolled(3, from_round=1), Code.L3),
-    "enrolled with the number that a rotation seems to free": (rotating, lambda w: dataclasses.replace(w.enrolled(6), number=5), Code.L3),
+    "enrolled with the number that a rotation seems to free": (
+        rotating,
+        lambda w: dataclasses.replace(w.enrolled(6), number=5),
+        Code.L3,
+    ),
     "paused by nobody's leave": (World, lambda w: w.paused(STRANGER), Code.L3),
     "paused by the owner": (World, lambda w: w.paused(OWNER), Code.L3),
     "paused twice": (paused, lambda w: w.paused(STRANGER), Code.L3),
