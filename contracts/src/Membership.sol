@@ -107,6 +107,7 @@ abstract contract Membership is IRoundLedger, Ownable2Step, EIP712 {
 
     /// @inheritdoc IRoundLedger
     function setPauser(address newPauser) external onlyOwner {
+        // slither-disable-next-line missing-zero-check - zero means that nobody may pause
         pauser = newPauser;
 
         _record(abi.encode(head(), PauserChanged.selector, newPauser, _now()), 2);
@@ -191,6 +192,7 @@ abstract contract Membership is IRoundLedger, Ownable2Step, EIP712 {
         if (block.timestamp > signature.deadline) {
             return (address(0), abi.encodeWithSelector(SignatureExpired.selector, signature.deadline, _now()));
         }
+        // slither-disable-next-line unused-return - signer zero says that there is an error; which one does not matter
         (signer,,) = ECDSA.tryRecover(_hashTypedDataV4(structHash), signature.r, signature.vs);
         if (signer == address(0)) refusal = abi.encodeWithSelector(InvalidSignature.selector);
     }

@@ -519,7 +519,7 @@ def invented(evidence: Evidence) -> Callable[[str, list[Any], Any], Any]:
         if asked == "eth_getLogs":
             return result[:kept]
         if asked == "eth_call":
-            return "0x" + head.hex()
+            return "0x" + (head + bytes(4)).hex()
         return result
 
     return lie

@@ -23,7 +23,7 @@ from chain.devnet_process import Kind
 from chain.protocol.deployment import Deployment
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, ConfigError, TrustError, Unavailable
-from chain.protocol.events import AbortReason
+from chain.protocol.events import ZERO_ADDRESS, AbortReason, Opening
 from chain.protocol.history import History
 from chain.protocol.round import FOREVER, Phase
 from chain.protocol.rules import Rules
@@ -31,6 +31,7 @@ from chain.protocol.seal import Metadata, domain_separator, seal
 from chain.reader import LedgerReader
 from chain.rpc import RpcError
 from chain.sender import Sender
+from chain.signing import sign_attestation, sign_commit, sign_rotation
 
 GENESIS = Digest.of(b"genesis")
 WINDOW = 1000  # seconds; far more than a test takes, the chain's clock is moved instead
@@ -285,7 +286,7 @@ def test_errors_of_a_round(either: Ledger) -> None:
     ledger, (first, second, third) = either, either.clients
     ledger.enrol_all()
     raised(errors.WrongRound(1, 2), lambda: first.open(2))
-    raised(errors.WrongRound(0, 1), lambda: first.commit(1, bytes([1]) * 32))
+    raised(errors.WrongRound(0, 1), lambda: first.commit(1, bytes([1]) * 28))
     first.open(1)
     raised(errors.WrongPhase(0, 1), lambda: second.open(2))
     deadline = ledger.history.rounds[0].deadline
@@ -294,19 +295,19 @@ def test_errors_of_a_round(either: Ledger) -> None:
         second.advance(1)
     assert early.value.deadline == deadline > early.value.time >= deadline - WINDOW
     raised(errors.WrongRound(1, 7), lambda: second.advance(7))
-    raised(errors.ZeroDigest(), lambda: first.commit(1, bytes(32)))
+    raised(errors.ZeroDigest(), lambda: first.commit(1, bytes(28)))
     raised(errors.OwnableUnauthorizedAccount(first.address), lambda: first.enrol(first.address))
-    raised(errors.NotParticipant(ledger.owner.address, 1), lambda: ledger.owner.commit(1, bytes([1]) * 32))
+    raised(errors.NotParticipant(ledger.owner.address, 1), lambda: ledger.owner.commit(1, bytes([1]) * 28))
     metadata = ledger.metadata(0)
     first.commit(1, ledger.sealed(1, 0, metadata))
-    raised(errors.AlreadyCommitted(first.address, 1), lambda: first.commit(1, bytes([1]) * 32))
+    raised(errors.AlreadyCommitted(first.address, 1), lambda: first.commit(1, bytes([1]) * 28))
     raised(errors.WrongPhase(2, 1), lambda: first.reveal(1, first.address, metadata))
     raised(errors.WrongPhase(3, 1), lambda: first.attest(1, GENESIS, b"\1"))
     stolen = ledger.sealed(1, 0, metadata)
     second.commit(1, stolen)
     ledger.net.increase_time(WINDOW)
     with pytest.raises(errors.WindowClosed) as late:
-        third.commit(1, bytes([1]) * 32)
+        third.commit(1, bytes([1]) * 28)
     assert late.value.deadline == deadline <= late.value.time
     third.advance(1)
 
@@ -454,6 +455,70 @@ def test_errors_do_not_show_the_key_of_a_hosted_server(ledger: Ledger) -> None:
     assert "SECRETKEY" not in str(caught.value)
 
 
+# ------------------------------------------------------------------ relaying, keys, pauses
+
+
+def test_a_round_that_one_account_relays(either: Ledger) -> None:
+    """Three participants without a transaction of their own in the round; one of them under its second key."""
+    ledger, relayer = either, either.owner
+    keys = [client._sender.account for client in ledger.clients]
+    ledger.enrol_all()
+    now = int(ledger.net.rpc.call("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+    new_key, deadline = account(ledger.net), now + 100_000
+    consent = sign_rotation(new_key, ledger.deployment, keys[2].address, deadline)
+    stranger = sign_rotation(keys[0], ledger.deployment, keys[2].address, deadline)
+    raised(errors.InvalidSignature(), lambda: ledger.clients[2].rotate(new_key.address, stranger))
+    ledger.clients[2].rotate(new_key.address, consent)
+    ledger.clients[2] = LedgerClient(ledger.net.url, ledger.deployment, new_key)
+    keys[2] = new_key
+    ledger.clients[0].open(1)
+
+    metadata = [ledger.metadata(seat) for seat in range(3)]
+    seals = [ledger.sealed(1, seat, metadata[seat]) for seat in range(3)]
+    commits = [
+        sign_commit(key, ledger.deployment, 1, sealed, deadline) for key, sealed in zip(keys, seals, strict=True)
+    ]
+    late = sign_commit(keys[1], ledger.deployment, 1, seals[1], now - 1)
+    entries = [commits[0], late, commits[0], *commits[1:]]
+    found = relayer.check_commits(1, entries)
+    assert isinstance(found[1], errors.SignatureExpired) and found[2] == errors.AlreadyCommitted(keys[0].address, 1)
+    assert [found[0], *found[3:]] == [None] * 3
+    relayer.relay_commits(1, entries)
+
+    reveals = [Opening(key.address, item) for key, item in zip(keys, metadata, strict=True)]
+    forged = Opening(keys[0].address, replace(metadata[0], threshold=0))
+    assert isinstance(relayer.check_reveals(1, [forged])[0], errors.SealMismatch)
+    relayer.relay_reveals(1, [forged, *reveals])
+
+    model = Digest.of(b"model")
+    votes = [sign_attestation(key, ledger.deployment, 1, model, b"\1\1\1", deadline) for key in keys]
+    assert relayer.check_attestations(1, model, b"\1\1\1", votes)[2] == errors.WrongPhase(3, 0)
+    relayer.relay_attestations(1, model, b"\1\1\1", votes)
+    round_ = ledger.history.rounds[0]
+    assert round_.outcome == (model, b"\1\1\1")
+    assert round_.roster == {key.address: seat + 1 for seat, key in enumerate(keys)}
+
+
+def test_pauses_and_the_successor(either: Ledger) -> None:
+    ledger, (first, second, _) = either, either.clients
+    ledger.enrol_all()
+    raised(errors.NotPauser(second.address), second.pause)
+    ledger.owner.set_pauser(second.address)
+    second.pause()
+    raised(errors.AlreadyPaused(), lambda: first.open(1))
+    ledger.owner.unpause()
+    raised(errors.NotPaused(), second.unpause)
+    first.open(1)
+    raised(errors.ZeroAddress(), lambda: ledger.owner.set_successor(ZERO_ADDRESS))
+    ledger.owner.set_successor(first.address)
+    raised(errors.HasSuccessor(first.address), lambda: ledger.owner.set_successor(second.address))
+    ledger.net.increase_time(WINDOW)
+    second.advance(1)
+    raised(errors.HasSuccessor(first.address), lambda: first.open(2))
+    history = ledger.history
+    assert (history.pauser, history.paused, history.successor) == (second.address, False, first.address)
+
+
 # ------------------------------------------------------------------ the reader
 
 
@@ -471,7 +536,7 @@ def test_reader_logs_equal_those_of_web3(either: Ledger, monkeypatch: pytest.Mon
         {"address": address, "fromBlock": either.deployment.block, "toBlock": last}
     )
     expected = [(tuple(map(bytes, log["topics"])), bytes(log["data"]), log["blockNumber"]) for log in theirs]
-    assert len(expected) == 17
+    assert len(expected) == 18
     for window in (1, 3, 2000):
         monkeypatch.setattr(reader, "WINDOW", window)
         ours = [(log.topics, log.data, log.block) for log in reader_.logs(either.deployment.block, last)]

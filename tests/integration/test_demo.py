@@ -148,7 +148,7 @@ def test_status_shows_every_round(finished: Finished, url: str) -> None:
     assert [(r["round"], r["phase"], len(r["commits"])) for r in report["rounds"]] == [
         (number, "finalized", 4) for number in range(1, ROUNDS + 1)
     ]
-    assert report["head"] == "0x" + Rpc(url).call("eth_call", _head_call(finished), "latest")[2:]
+    assert report["head"] + 8 * "0" == Rpc(url).call("eth_call", _head_call(finished), "latest")
     assert f"{ROUNDS} rounds, {ROUNDS} finalized" in invoke(*words).said
 
 

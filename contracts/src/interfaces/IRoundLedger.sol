@@ -143,6 +143,7 @@ interface IRoundLedger {
     // --------------------------------------------------------------- events
 
     /// @notice Always the first event but for the owner's: format version, place and rules.
+    // slither-disable-next-line unindexed-event-address - there is one, and its address is that of every log
     event Created(uint16 version, uint256 chainId, address ledger, Rules rules, uint64 time);
     event Enrolled(address indexed participant, uint32 number, uint32 fromRound, uint64 time);
     event Retired(address indexed participant, uint32 untilRound, uint64 time);
@@ -239,7 +240,7 @@ interface IRoundLedger {
     function reveal(uint32 round, address participant, Metadata calldata metadata) external;
 
     /// @notice Votes for an outcome of the round; any participant of its roster may, also one that did not commit.
-    function attest(uint32 round, bytes32 model, bytes calldata verdicts) external;
+    function attest(uint32 round, bytes32 newModel, bytes calldata verdicts) external;
 
     /// @notice Closes the present phase after its deadline: to the next phase, or to an abort.
     function advance(uint32 round) external;
@@ -258,7 +259,7 @@ interface IRoundLedger {
     /// `Attestation(uint32 round,bytes32 model,bytes verdicts,uint64 deadline)`. Anybody may call it. At the quorum the
     /// round is final, and the rest is skipped.
     /// @return refusals as those of `relayCommits`
-    function relayAttestations(uint32 round, bytes32 model, bytes calldata verdicts, Signature[] calldata signatures)
+    function relayAttestations(uint32 round, bytes32 newModel, bytes calldata verdicts, Signature[] calldata signatures)
         external
         returns (bytes[] memory refusals);
 
