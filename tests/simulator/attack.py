@@ -167,7 +167,8 @@ def _play(attack: Attack, folder: Path) -> Result:
         raise failure
     got = said[0] if said and said[0] else _code(failure) if failure else _verdict(world, attack.round)
     if attack.refused_by_all:
-        got = ", ".join({_code(world.ended[f"node-{seat}"]) for seat in HONEST})
+        ends = [world.ended.get(f"node-{seat}") for seat in HONEST]
+        got = ", ".join({_code(end) if end else "accepted" for end in ends})
     else:
         assert not {f"node-{seat}" for seat in HONEST} & world.ended.keys(), world.ended
     audit = world.audit(attack.lie, blob_rules=attack.blob_rules, witness=attack.witness)
