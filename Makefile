@@ -17,7 +17,7 @@ setup-bench: setup
 demo: setup
 	@roundledger demo --dataset $(DATASET) --dir runs/demo
 
-test: lint
+test: lint test-contracts
 	@pytest -n 2
 
 lint: setup
@@ -27,7 +27,7 @@ lint: setup
 	@lint-imports
 
 test-contracts: setup
-	@pytest tests/integration/test_contracts.py
+	@scripts/contracts.sh
 
 bench: setup-bench
 	@python -m benchmarks.run $(if $(PART),--part $(PART))
