@@ -1,6 +1,7 @@
 """Files that people write and keep: TOML read strictly, anything written is complete or absent."""
 
 import os
+import re
 import tempfile
 import tomllib
 from collections.abc import Iterable
@@ -11,15 +12,25 @@ from typing import Any
 from chain.protocol.errors import ConfigError
 from chain.protocol.rules import Rules
 
+# A key of many names, from the first on: the parser's memory grows with the square of their number.
+_LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++\s*+\.\s*+){65}""")
+
 
 def read_toml(path: Path) -> dict[str, Any]:
     """One TOML file; decimals keep every digit that was written. Raises ConfigError naming the file and line."""
     try:
-        return tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
+        text = path.read_text("utf-8")
+        if _LONG_KEY.search(text):
+            raise ConfigError(path, "more than 65 names in one key")
+        return tomllib.loads(text, parse_float=Decimal)
     except FileNotFoundError:
         raise ConfigError(path, "no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(path, str(error)) from None
+    except ArithmeticError:
+        raise ConfigError(path, "a number with an exponent that is out of all bounds") from None
+    except RecursionError:
+        raise ConfigError(path, "tables or arrays in each other without end") from None
 
 
 def load_rules(path: Path) -> Rules:

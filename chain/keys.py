@@ -21,6 +21,7 @@ Kdf = Literal["scrypt", "pbkdf2"]
 MAX_FILE = 1 << 16
 MAX_SCRYPT_MEMORY = 1 << 30  # bytes; the standard cost takes 256 MiB
 MAX_PBKDF2_ROUNDS = 10_000_000
+MAX_DERIVED = 64  # bytes of derived key; all wallets write 32
 
 
 def create(path: Path, password: str, kdf: Kdf = "scrypt", work: int | None = None) -> str:
@@ -62,7 +63,7 @@ def unlock(path: Path, password: str) -> LocalAccount:
     _check_cost(path, document)
     try:
         account: LocalAccount = Account.from_key(Account.decrypt(document, password))
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, AssertionError) as error:
         # eth-keyfile's errors are of these classes; their text may quote the file, so only the known one is passed on.
         if str(error) == "MAC mismatch":
             raise ConfigError(path, "wrong password") from None
@@ -134,6 +135,7 @@ def _check_cost(path: Path, document: dict[str, Any]) -> None:
             affordable = 128 * parameters["n"] * parameters["r"] * parameters["p"] <= MAX_SCRYPT_MEMORY
         else:
             affordable = parameters["c"] <= MAX_PBKDF2_ROUNDS
+        affordable = affordable and parameters["dklen"] <= MAX_DERIVED
     except (KeyError, TypeError):
         raise ConfigError(path, "not a key file: parameters are missing") from None
     if not affordable:

@@ -1,6 +1,9 @@
 """Arrays as they come: NPZ, IDX (the format of MNIST), and the sets that need no file of one's own."""
 
 import gzip
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -18,6 +21,11 @@ from fl_node.readers import Raw, shown, wanted_columns
 IMAGES, LABELS = "-images-idx3-ubyte", "-labels-idx1-ubyte"
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_PARTS = {"train": "train", "test": "t10k"}
+# What numpy and zipfile say to an archive that is none, is damaged, encrypted, or packed in an unknown way.
+BROKEN = (
+    *(ValueError, TypeError, OSError, EOFError, RuntimeError, SyntaxError, struct.error, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 BUILTIN = "builtin:breast-cancer, builtin:digits, builtin:fashion-mnist (or its parts /train and /test)"
 
 
@@ -26,8 +34,10 @@ def read_npz(path: Path, rules: DataRules, labelled: bool) -> Raw:
     try:
         with np.load(path, allow_pickle=False) as file:  # a single .npy array is no context manager: TypeError
             arrays = {name: file[name] for name in ("x", "y", "id") if name in file.files}
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except BROKEN as error:
         raise ConfigError(path, f"cannot be read as NPZ: {error}") from None
+    if bare := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise ConfigError(path, f"cannot be read as NPZ: {bare[0]} is no array")
     required = ["x", *(["y"] if labelled else []), *(["id"] if rules.id else [])]
     if missing := [name for name in required if name not in arrays]:
         found = ", ".join(arrays) or "none of x, y, id"

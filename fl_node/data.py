@@ -102,6 +102,8 @@ def _read(source: str | Path, rules: DataRules, labelled: bool) -> Raw:
         raise ConfigError(source, "no such file") from None
     except OSError as error:
         raise ConfigError(source, f"cannot be read: {error.strerror or error}") from None
+    except MemoryError:  # a header may promise anything
+        raise ConfigError(source, "more data than there is memory for") from None
 
 
 def _labels(source: object, raw: Raw, rules: DataRules, labelled: bool) -> npt.NDArray[np.int64]:

@@ -60,7 +60,8 @@ def read_parquet(path: Path, rules: DataRules, labelled: bool) -> Raw:
         with pq.ParquetFile(path) as file:
             wanted = wanted_columns(path, file.schema_arrow.names, rules, labelled)
             table = file.read(columns=wanted)
-    except (pa.ArrowException, OSError) as error:
+        table.validate(full=True)  # text that is no UTF-8, too
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ConfigError(path, f"cannot be read as Parquet: {error}") from None
     features = stack([_numbers(path, name, _decoded(table[name])) for name in rules.features])
     labels = _text(path, rules.label, _decoded(table[rules.label])) if rules.label in wanted else None

@@ -47,6 +47,14 @@ class RoundGone(RoundledgerError):
     exit_code = 3
 
 
+class Clock(Protocol):
+    """What Python's `time` is to a node: seconds since the epoch, and seconds that nobody sets back."""
+
+    def time(self) -> float: ...
+
+    def monotonic(self) -> float: ...
+
+
 class Report(Protocol):
     """Receives what the node does: kind of event, round (0: none), values."""
 
@@ -84,6 +92,7 @@ class Session:
     poll: float = 0.1
     outage: float = 120.0  # seconds that a server or store may be away before the node gives up
     stop: threading.Event = field(default_factory=threading.Event)
+    clock: Clock = time
     model: Tensors = field(default_factory=dict)
     layout: Layout = field(default_factory=lambda: Layout(()))
     model_digest: Digest | None = None
@@ -152,7 +161,7 @@ class Session:
     def pause_until(self, deadline: float) -> bool:
         """One poll interval; False once `deadline` (seconds since the epoch) has passed."""
         self.pause()
-        return time.time() < deadline
+        return self.clock.time() < deadline
 
     def wait_while(self, number: int, phase: Phase) -> Round:
         """Waits until round `number` has left `phase`; closes the phase itself when its window has passed."""
@@ -160,23 +169,23 @@ class Session:
         while (round_ := self.round(number)).phase is phase:
             wait = wait or SOON * self.poll * max(1.0, len(round_.roster) / CROWD)
             turn = round_.roster.get(self.address, len(round_.roster) + 1)
-            if time.time() >= max(again, round_.deadline + STAGGER * (turn - 1)):
+            if self.clock.time() >= max(again, round_.deadline + STAGGER * (turn - 1)):
                 sent = self.send("advance", number, lambda: self.client.advance(number, phase.value))
                 # Sent, it shows once it lies deep enough. Refused, the chain's clock is behind, or another was faster.
-                again, clocks = time.time() + (SLOWEST if sent else clocks), min(SLOWEST, 2 * clocks)
+                again, clocks = self.clock.time() + (SLOWEST if sent else clocks), min(SLOWEST, 2 * clocks)
             self.pause(wait)
             wait = min(self.poll, LONGER * wait)
         return round_
 
     def patiently(self, look: Callable[[], T]) -> T:
         """Retries what is unavailable, for as long as an outage may last. Raises the last Unavailable or RpcError."""
-        since = time.monotonic()
+        since = self.clock.monotonic()
         told = False
         while True:
             try:
                 return look()
             except (Unavailable, RpcError) as error:
-                if time.monotonic() - since > self.outage:
+                if self.clock.monotonic() - since > self.outage:
                     raise
                 if not told:
                     self.report("waiting", 0, reason=str(error))

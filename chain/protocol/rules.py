@@ -25,6 +25,8 @@ from pydantic import (
 from chain.protocol.digest import Digest
 from chain.protocol.errors import ConfigError
 
+DEEPEST = 64  # options within options
+
 
 def _number(value: Any, info: ValidationInfo) -> Any:
     """Text and truth values are not taken for numbers; the canonical form alone writes decimals as text."""
@@ -33,24 +35,38 @@ def _number(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
+def _normal(value: Decimal) -> Decimal:
+    try:
+        return value.normalize()
+    except ArithmeticError:  # an exponent that decimals do not have
+        raise ValueError("Input should be a number of a sensible size") from None
+
+
 Seconds = Annotated[int, Strict(), Field(ge=1, le=2**32 - 1)]
 Positive = Annotated[int, Strict(), Field(ge=1, le=2**31 - 1)]
 Real = Annotated[float, BeforeValidator(_number)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 # 0.250 and 0.25 are the same rule.
-Fixed = Annotated[Decimal, BeforeValidator(_number), AfterValidator(Decimal.normalize)]
+Fixed = Annotated[Decimal, BeforeValidator(_number), AfterValidator(_normal)]
 Rate = Annotated[Fixed, Field(gt=0, le=1)]
 
 
-def _plain(value: Any) -> Any:
+def _options(value: Any) -> Any:
     """Free-form options, as far as canonical JSON keeps them; decimals become floats, as the factory expects them."""
+    return _plain(value, 0)
+
+
+def _plain(value: Any, depth: int) -> Any:
+    if depth > DEEPEST:
+        raise ValueError(f"more than {DEEPEST} tables or lists in each other")
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_plain(item, depth + 1) for item in value]
     if isinstance(value, Decimal):
         # 64.0 and 64 are one number in canonical JSON, so they must be one value for the factory, too.
-        value = int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
+        whole = value.is_finite() and value.adjusted() < 16 and value == value.to_integral_value()
+        value = int(value) if whole else float(value)
     plain = value
     if isinstance(plain, float):
         kept = isfinite(plain)
@@ -71,7 +87,7 @@ class ModelRules(Table):
     """Which network: `mlp`, `cnn`, or the federation's own `module:function`, called with `options`."""
 
     factory: Name
-    options: Annotated[dict[str, Any], BeforeValidator(_plain)] = Field(default_factory=dict)
+    options: Annotated[dict[str, Any], BeforeValidator(_options)] = Field(default_factory=dict)
 
 
 class DataRules(Table):
