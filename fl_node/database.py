@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from chain.files import write_atomic
 from chain.protocol.errors import ConfigError
 
@@ -112,7 +114,7 @@ class Database:
         if found is None:
             return None
         with suppress(ValueError):
-            if (value := json.loads(found[0])) is not None:
+            if (value := from_json(found[0])) is not None:  # json.loads may crash the process on deep nesting
                 return value
         raise ConfigError(self.path, f"damaged {name}: {found[0]!r:.50}", RESTORE)
 

@@ -3,16 +3,19 @@
 Every call is a block of its own. A server that lies is a `Reader` with a `Lie`: what it makes of logs and heads.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
+from chain.blocks import Block, Depth
 from chain.errors import Reverted
 from chain.protocol.deployment import Deployment, code_hash
 from chain.protocol.digest import Digest
 from chain.protocol.events import Log, OnChainRules
 from chain.protocol.rules import Rules
 from chain.protocol.seal import Metadata
+from chain.reader import Reading
 from chain.sender import Receipt
 from tests.simulator.clock import Clock
 from tests.simulator.contract import Contract
@@ -93,14 +96,32 @@ class Reader:
     def check_deployment(self) -> None:
         pass  # always this chain
 
-    def block_number(self) -> int:
-        return len(self._said()[1])
+    def newest(self, depth: Depth = 0) -> Block:
+        assert depth == 0, "every call is a block: none would ever be buried"
+        heads = self._said()[1]
+        return self._block(len(heads), heads)
+
+    def find(self, block: int | str) -> Block | None:
+        heads = self._said()[1]
+        return self._block(int(block), heads) if int(block) <= len(heads) else None
+
+    def read(self, first: int, last: int, before: Block | None = None) -> Reading:
+        logs, heads = self._said()
+        former = self._block(before.number, heads).hash if before else None
+        return Reading(
+            self._block(last, heads), [log for log in logs if first <= log.block <= last], heads[last - 1], former
+        )
+
+    def compare(self, reading: Reading, *, buried: bool) -> None:
+        """There is no other server."""
 
     def head(self, block: int) -> bytes:
         return self._said()[1][block - 1]
 
-    def logs(self, first: int, last: int) -> Iterator[Log]:
-        return iter([log for log in self._said()[0] if first <= log.block <= last])
+    @staticmethod
+    def _block(number: int, heads: list[bytes]) -> Block:
+        """Its hash is that of what the server says the head was there: another branch has other hashes."""
+        return Block(number, sha256(heads[number - 1]).hexdigest())
 
 
 class Client:
@@ -121,7 +142,10 @@ class Client:
     def attest(self, number: int, model: Digest, verdicts: bytes) -> Receipt:
         return self._send("attest", number, bytes(model), verdicts)
 
-    def advance(self, number: int) -> Receipt:
+    def keep_alive(self, block: int) -> None:
+        """What was called is mined already."""
+
+    def advance(self, number: int, phase: str = "") -> Receipt:
         return self._send("advance", number)
 
     def _send(self, name: str, *values: Any) -> Receipt:

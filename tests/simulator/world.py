@@ -86,7 +86,7 @@ class World:
         store.put(RULES.canonical())
         for seat in SEATS:
             world.chain.call("enrol", address(OWNER), address(seat))
-            world.sessions[seat] = world.session(seat)
+            world.session(seat)
         return world
 
     @property
@@ -96,11 +96,13 @@ class World:
     def session(
         self, seat: int, lie: Lie | None = None, rules: Rules = RULES, checkpoint: Checkpoint | None = None
     ) -> Session:
-        """A node of this seat that has just been started, with the journal it had."""
+        """A node of this seat that has just been started, with the journal of the one before it."""
+        if seat in self.sessions:
+            self.sessions[seat].journal.close()
         held, who = records(seat), f"node-{seat}"
         reader = Reader(self.chain, lie) if lie else Reader(self.chain)
         secret = RecordSecret(keccak(text=f"secret {seat}"))
-        return Session(
+        self.sessions[seat] = Session(
             rules=rules,
             address=address(seat),
             domain=DOMAIN,
@@ -116,6 +118,7 @@ class World:
             clock=self.clock,
             poll=1.0,
         )
+        return self.sessions[seat]
 
     def play(self, number: int, others: Mapping[str, Callable[[], None]]) -> None:
         """Round `number` with the honest three, and the given actors beside them."""
