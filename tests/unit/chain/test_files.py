@@ -11,7 +11,7 @@ from chain.protocol.errors import ConfigError
 @pytest.mark.parametrize(
     "text",
     [
-        "a = " + "[" * 5000 + "]" * 5000,
+        "a = " + "[" * 200_000 + "]" * 200_000,
         "a = " + "9" * 5000,
         "a = 1e99999999999999999999",
         ".".join(["a"] * 66) + " = 1",
