@@ -20,6 +20,7 @@ from chain.protocol.errors import ConfigError
 Kdf = Literal["scrypt", "pbkdf2"]
 MAX_FILE = 1 << 16
 MAX_SCRYPT_MEMORY = 1 << 30  # bytes; the standard cost takes 256 MiB
+MAX_SCRYPT_FACTOR = 64  # r and p, of which wallets write at most 8: with a small n they cost time and no memory
 MAX_PBKDF2_ROUNDS = 10_000_000
 MAX_DERIVED = 64  # bytes of derived key; all wallets write 32
 
@@ -133,6 +134,7 @@ def _check_cost(path: Path, document: dict[str, Any]) -> None:
         parameters = crypto["kdfparams"]
         if crypto["kdf"] == "scrypt":
             affordable = 128 * parameters["n"] * parameters["r"] * parameters["p"] <= MAX_SCRYPT_MEMORY
+            affordable = affordable and max(parameters["r"], parameters["p"]) <= MAX_SCRYPT_FACTOR
         else:
             affordable = parameters["c"] <= MAX_PBKDF2_ROUNDS
         affordable = affordable and parameters["dklen"] <= MAX_DERIVED

@@ -23,6 +23,7 @@ MODEL = {"a.weight": np.zeros((5, 40), np.float32), "a.bias": np.zeros(5, np.flo
 LAYOUT = Layout.of(MODEL)
 LARGE = Layout.of({"a.weight": np.zeros((64, 200), np.float32)})  # enough symbols for sections
 LIMIT = 1 << 20
+THREADS = 2 << 30  # bytes of address space: the store's threads reserve far more than they use
 
 
 def _rules(**tables: Any) -> Rules:
@@ -91,5 +92,5 @@ def decoders() -> list[Decoder]:
             found.append(Decoder(f"packed {name} {size}", unpack, packed, VERIFIED, bombs.packed))
     model, rules_blobs = weights.encode_model(MODEL), (rules.canonical() for rules in WAYS.values())
     found.append(Decoder("model", of_bytes(_model), always(model), VERIFIED, bombs.tensor_files))
-    found.append(Decoder("rules blob", _stored_rules, always(*rules_blobs), VERIFIED, bombs.json_texts))
+    found.append(Decoder("rules blob", _stored_rules, always(*rules_blobs), VERIFIED, bombs.json_texts, THREADS))
     return found
