@@ -1,12 +1,14 @@
 # make demo         everything once, for real (DATASET=breast-cancer|digits|fashion-mnist)
 # make test         linting, types, contracts, unit, property and integration tests
+# make reliability  attacks, crashes, damaged input, a soak: the table that README quotes (half an hour; LONG=1 for hours)
+# make soak         eight nodes and a hundred rounds, under kills, reorganisations, dropped calls and late blobs
 # make bench        every measurement that README quotes, into benchmarks/results (two hours; PART=accuracy for one part)
 # make bench-quick  the short version, into runs/bench-quick (under ten minutes)
 SHELL := /bin/bash
 DATASET ?= breast-cancer
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: setup setup-bench demo test lint test-contracts bench bench-quick clean
+.PHONY: setup setup-bench demo test lint test-contracts reliability soak bench bench-quick clean
 
 setup:
 	@scripts/setup.sh
@@ -28,6 +30,12 @@ lint: setup
 
 test-contracts: setup
 	@scripts/contracts.sh
+
+reliability: setup
+	@python -m tests.reliability $(if $(LONG),--long)
+
+soak: setup
+	@python -m tests.reliability.soak
 
 bench: setup-bench
 	@python -m benchmarks.run $(if $(PART),--part $(PART))

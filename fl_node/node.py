@@ -90,7 +90,10 @@ def run(session: Session) -> None:
             finish_interrupted_round(session, history)
             if len(history.finalized) >= session.rules.training.rounds:
                 break
-            run_round(session, open_round(session))
+            number = open_round(session)
+            # An interrupted round may have ended since the look above: its end comes first, or its residual is lost.
+            if session.journal.unfinished_round() in (None, number):
+                run_round(session, number)
         except RoundGone as gone:
             session.report("reorganised", 0, reason=str(gone))
     assert history.model is not None  # noqa: S101 - a replayed ledger has one

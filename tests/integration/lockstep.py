@@ -168,7 +168,7 @@ class Lockstep:
         sender = Sender(self.site.net.url, account(seat))
         where = sender.web3.to_checksum_address(self.site.deployment.address)
         contract = sender.web3.eth.contract(address=where, abi=artifacts.load().abi)
-        sender.send(contract.get_function_by_name(camel_case(name))(*values))
+        sender.send(None, contract.get_function_by_name(camel_case(name))(*values))
         self.clients[seat] = LedgerClient(self.site.net.url, self.site.deployment, account(seat))  # a nonce further
 
     # ------------------------------------------------------------ comparing

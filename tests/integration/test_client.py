@@ -455,7 +455,7 @@ def test_errors_do_not_show_the_key_of_a_hosted_server(ledger: Ledger) -> None:
 def test_a_round_that_one_account_relays(either: Ledger) -> None:
     """Three participants without a transaction of their own in the round; one of them under its second key."""
     ledger, relayer = either, either.owner
-    keys = [client._sender.account for client in ledger.clients]
+    keys = [client._sender.signer for client in ledger.clients]
     ledger.enrol_all()
     now = int(ledger.net.rpc.call("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
     new_key, deadline = account(ledger.net), now + 100_000

@@ -2,7 +2,9 @@
 keeps its state. Also while it runs.
 """
 
+import shutil
 import socket
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from harness import Federation, Nodes, found_federation
 from chain.devnet import Devnet
 from chain.protocol.errors import ConfigError, TrustError, VerificationError
 from fl_node import ledger
+from fl_node.journal import DATABASE
 
 LONG = {"commit_window": 600, "reveal_window": 600, "attest_window": 600}
 
@@ -30,9 +33,18 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "RECHECK", 0.0)
 
 
-def state(made: Federation) -> dict[str, bytes]:
-    """Everything that the nodes keep."""
-    return {str(path): path.read_bytes() for path in sorted((made.folder / "state").rglob("*")) if path.is_file()}
+def state(made: Federation) -> dict[str, object]:
+    """Everything that the nodes keep: the files, and what the databases say."""
+    kept: dict[str, object] = {}
+    for path in sorted((made.folder / "state").rglob("*")):
+        if path.name == DATABASE:
+            copied = shutil.copytree(path.parent, path.parent.with_name("copy"))
+            with sqlite3.connect(copied / DATABASE) as database:
+                kept[str(path)] = list(database.iterdump())
+            shutil.rmtree(copied)
+        elif path.is_file() and not path.name.startswith(DATABASE):
+            kept[str(path)] = path.read_bytes()
+    return kept
 
 
 def test_devnet_that_was_reset_stops_a_running_node(nodes: Nodes, tmp_path: Path) -> None:

@@ -266,6 +266,7 @@ class Stage:
             session.pause()
         if len(session.history().finalized) < number:
             rounds.run_round(session, node.open_round(session))
+        node.finish_interrupted_round(session, session.history())  # it may have ended while this looked
         session.journal.close()
 
     # -------------------------------------------------------------- checks
