@@ -41,7 +41,6 @@ from tests.reliability.faults import FaultyRpc, LateBlobs, Miner, Repeated
 
 DEPTH = 3  # blocks that must lie on a block before a node acts on it; reorganisations go no deeper
 BLOCK = 0.25  # seconds
-PATIENCE = 1800.0  # seconds without a finalized round
 
 
 @dataclass
@@ -63,7 +62,7 @@ class Result:
 
     @property
     def holds(self) -> bool:
-        return self.audit == "PASS" and not any(self.lost.values())
+        return self.audit == "pass" and not any(self.lost.values())
 
 
 class Soak:
@@ -94,9 +93,9 @@ class Soak:
                 injected = [
                     stack.enter_context(Repeated(name, self.seed, least, most, fault))
                     for name, least, most, fault in (
-                        ("kill", 1.0, 6.0, lambda drawn: self._kill(fleet, configs, drawn)),
-                        ("reorg", 2.0, 8.0, lambda drawn: miner.take_back(drawn.randint(1, DEPTH))),
-                        ("blob", 1.0, 4.0, late),
+                        ("kill", 4.0, 16.0, lambda drawn: self._kill(fleet, configs, drawn)),
+                        ("reorg", 3.0, 10.0, lambda drawn: miner.take_back(drawn.randint(1, DEPTH))),
+                        ("blob", 2.0, 6.0, late),
                     )
                 ]
                 self._follow(fleet, lambda: progress.update(task, completed=self.newest))
