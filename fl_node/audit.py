@@ -145,9 +145,12 @@ class Audit:
         """L2 again, from elsewhere: a server that invents a history and its head cannot be found through itself."""
         for witness in self.witnesses:
             name = witness.rpc.name
+            later = 0
             try:
                 witness.check_deployment()
                 verify_head(self.history, witness.head(self.ledger.block))
+                newest = witness.newest(self.ledger.depth).number
+                later = sum(1 for _ in witness.logs(self.ledger.block + 1, newest))
             except TrustError:
                 raise
             except VerificationError as error:
@@ -158,6 +161,9 @@ class Audit:
                 yield Finding(Status.MISSING, Code.L2, f"{name}: {error}")
             else:
                 yield Finding(Status.PASS, Code.L2, f"{name} has the same head")
+            if later:  # it may just have happened; a server that keeps the end to itself looks the same
+                seen = f"this audit ends at block {self.ledger.block}: {name} has {later} later events"
+                yield Finding(Status.NOTE, Code.L2, seen)
         if self.ledger.known_head:
             yield Finding(Status.PASS, Code.L4, f"passes through the known head 0x{self.ledger.known_head.hex()}")
         elif not self.witnesses:

@@ -555,6 +555,24 @@ def test_server_that_invents_logs_and_head_is_found_by_a_witness_or_a_known_head
     assert evidence.audit("--head", "0x12").code == 2
 
 
+def test_server_that_keeps_the_end_of_the_history_to_itself_is_noted_with_a_witness(evidence: Evidence) -> None:
+    """Its head fits the blocks that it shows. Nothing is wrong with them, but something follows."""
+    last = logs_of(evidence)[-1].block - 1
+    kept = sum(log.block <= last for log in logs_of(evidence))
+
+    def behind(asked: str, params: list[Any], result: Any) -> Any:
+        if asked == "eth_getBlockByNumber" and params[0] == "latest":
+            return Rpc(evidence.url).call("eth_getBlockByNumber", hex(last), False)
+        return hex(last) if asked == "eth_blockNumber" else result
+
+    with proxy(evidence.url, behind) as url:
+        done = evidence.audit("--witness", evidence.url, url=url)
+    assert done.code == 0
+    assert ("L2", None, None) in bad(done, "note")
+    later = len(logs_of(evidence)) - kept
+    assert f"this audit ends at block {last}: {evidence.url} has {later} later events" in done.said
+
+
 def test_witness_that_cannot_be_asked_leaves_the_audit_incomplete(evidence: Evidence) -> None:
     done = evidence.audit("--witness", "http://127.0.0.1:1")
     assert (done.code, bad(done, "missing")) == (3, [("L2", None, None)])
