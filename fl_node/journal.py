@@ -119,10 +119,10 @@ class Journal:
     # ---------------------------------------------------------- checkpoint
 
     def checkpoint(self) -> Checkpoint | None:
-        return self._fact("checkpoint", lambda seen: Checkpoint(int(seen[0]), bytes.fromhex(seen[1])))
+        return self._fact("checkpoint", lambda seen: Checkpoint(int(seen[0]), bytes.fromhex(seen[1]), int(seen[2])))
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        self._database.keep(checkpoint=(checkpoint.events, checkpoint.head.hex()))
+        self._database.keep(checkpoint=(checkpoint.events, checkpoint.head.hex(), checkpoint.block))
 
     # ------------------------------------------------------------ residual
 
@@ -277,7 +277,7 @@ class Journal:
         found = self._database.fact(name)
         try:
             return None if found is None else parse(found)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
             raise ConfigError(self._database.path, f"damaged {name}: {error}", RESTORE) from None
 
 

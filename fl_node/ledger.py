@@ -17,10 +17,11 @@ RECHECK = 30.0  # seconds after which the server must show again that it is the 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """How far the history was seen before: after `events` events the head was `head`."""
+    """How far the history was seen before: up to `block`, where after `events` events the head was `head`."""
 
     events: int
     head: bytes
+    block: int = 0
 
 
 class Ledger:
@@ -119,6 +120,9 @@ class Ledger:
         return Pending(f"the ledger begins in block {first}, and only block {newest.number} lies deep enough yet")
 
     def _apply(self, reading: Reading) -> None:
+        if self.checkpoint and reading.block.number < self.checkpoint.block:  # this server is behind, and no liar
+            behind = f"block {self.checkpoint.block} was seen before, this server shows {reading.block.number}"
+            raise Unavailable(Code.L4, "history", behind)
         # Fetched whole before anything is applied: a connection that dies in between leaves the history as it was.
         for log in reading.logs:
             self.history.apply(log)
@@ -145,5 +149,5 @@ class Ledger:
 
     def save(self) -> Checkpoint:
         """The checkpoint that the history must extend from now on, in this run and in later ones."""
-        self.checkpoint = Checkpoint(self.history.events, self.history.head)
+        self.checkpoint = Checkpoint(self.history.events, self.history.head, self.block)
         return self.checkpoint

@@ -13,7 +13,7 @@ from conftest import MAKE
 from harness import Federation, Nodes, found_federation
 
 from chain.devnet import Devnet
-from chain.protocol.errors import ConfigError, TrustError, VerificationError
+from chain.protocol.errors import ConfigError, TrustError, Unavailable, VerificationError
 from fl_node import ledger
 from fl_node.journal import DATABASE
 
@@ -126,3 +126,17 @@ def test_history_that_does_not_extend_the_last_one_seen_is_refused(
             look()
         assert caught.value.exit_code == 1
         assert state(made) == kept
+
+
+def test_server_that_is_behind_the_checkpoint_is_no_liar(net: Devnet, tmp_path: Path) -> None:
+    """After a restart, another server may answer, that has not seen the newest blocks yet: that is waited for."""
+    made = found_federation(tmp_path, net, 2, 1, None, **LONG)
+    session = made.session(1)
+    before = net.rpc.call("evm_snapshot")
+    session.client.open(1)
+    session.history()
+    saved = session.ledger.save()
+    net.rpc.call("evm_revert", before)
+    restarted = ledger.Ledger(session.ledger.reader, made.rules, saved)
+    with pytest.raises(Unavailable, match=f"block {saved.block} was seen before, this server shows {saved.block - 1}"):
+        restarted.sync()

@@ -1,7 +1,10 @@
 """The decoders of files: configuration, keys, a node's journal and its records."""
 
 import gzip
+import shutil
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +14,12 @@ import pyarrow.parquet as pq
 from chain import keys
 from chain.deploy import load_deployment
 from chain.files import load_rules
+from chain.protocol.digest import Digest
 from fl_node import update
 from fl_node.config import NodeConfig
 from fl_node.data import load_records
 from fl_node.dataroot import RecordSecret
-from fl_node.journal import Journal, Pending
+from fl_node.journal import DATABASE, Journal, Pending
 from fl_node.ledger import Checkpoint
 from fl_node.presets import federation_toml, node_toml, preset
 from tests.reliability import bombs
@@ -23,6 +27,8 @@ from tests.reliability.decoder import FILE, Decode, Decoder, Make, Seeds, always
 from tests.reliability.of_ledger import DEPLOYMENT
 from tests.reliability.of_updates import ADDRESS, BASE, DENSE, LAYOUT, MODEL, ROUND, blobs, make_update
 
+Change = Callable[[Path, bytes], object]
+Read = Callable[[Journal], object]
 Bombs = Callable[[], Sequence[bytes]]
 PASSWORD = "a password for tests"
 IMAGES = "-images-idx3-ubyte"
@@ -30,45 +36,78 @@ IMAGES = "-images-idx3-ubyte"
 # ------------------------------------------------------------- the journal
 
 
-def _journal(
-    name: str, read: Callable[[Journal], object], write: Callable[[Journal], object], bad: Bombs = bombs.json_texts
-) -> Decoder:
-    """One file of a journal in which everything else is as it should be."""
-
-    def seeds(folder: Path) -> Sequence[bytes]:
-        journal = Journal(folder / "seeds")
-        write(journal)
-        journal.flush()
-        return [(folder / "seeds" / name).read_bytes()]
+def _journal(name: str, change: Change, read: Read, seeds: Seeds, bad: Bombs = bombs.json_texts) -> Decoder:
+    """One part of a journal in which everything else is as it should be: `change` puts the bytes in, `read` is what the
+    node does with it after a restart.
+    """
 
     def make(folder: Path) -> Decode:
-        journal = Journal(folder / "journal")
-        _prepare(journal)
-        journal.flush()
-        return of_file(f"journal/{name}", lambda _: read(Journal(folder / "journal")))(folder)
+        good = _prepared(folder / "good")
+
+        def decode(data: bytes) -> None:
+            place = folder / "journal"
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(good, place)
+            change(place, data)
+            journal = Journal(place)
+            try:
+                read(journal)
+            finally:
+                journal.close()
+
+        return decode
 
     return Decoder(f"journal {name}", make, seeds, FILE, bad)
 
 
-def _prepare(journal: Journal) -> None:
-    blob = blobs(DENSE)[0]
-    metadata = update.describe(make_update(DENSE), blob, LAYOUT, BASE, BASE, 1, bytes(32))
-    journal.prepare(Pending(ROUND, metadata, blob), LAYOUT.matrices(MODEL), LAYOUT)
+def _prepared(folder: Path) -> Path:
+    """A state folder in which every kind of thing is kept."""
+    journal = Journal(folder)
+    journal.bind(1, ADDRESS)
+    journal.save_checkpoint(Checkpoint(3, bytes(28), 7))
+    for accepted in (True, False):
+        blob = blobs(DENSE)[0]
+        metadata = update.describe(make_update(DENSE), blob, LAYOUT, BASE, BASE, 1, bytes(32))
+        journal.prepare(Pending(ROUND, metadata, blob), LAYOUT.matrices(MODEL), LAYOUT)
+        if accepted:
+            journal.settle(ROUND, accepted=True)
+    journal.watch(ROUND)
+    journal.close()
+    return folder
 
 
-def _settled(journal: Journal) -> None:
-    _prepare(journal)
-    journal.settle(ROUND, accepted=True)
+def _set_fact(folder: Path, name: str, value: bytes) -> None:
+    with closing(sqlite3.connect(folder / DATABASE)) as database, database:
+        database.execute("UPDATE fact SET value = CAST(? AS TEXT) WHERE name = ?", (value, name))
+
+
+def _fact(name: str, read: Read) -> Decoder:
+    def seeds(folder: Path) -> Sequence[bytes]:
+        with closing(sqlite3.connect(_prepared(folder / name) / DATABASE)) as database:
+            return [str(database.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()[0]).encode()]
+
+    return _journal(name, lambda folder, data: _set_fact(folder, name, data), read, seeds)
 
 
 def _journals() -> list[Decoder]:
-    seen = Checkpoint(3, bytes(28))
+    def residual(folder: Path, data: bytes) -> None:
+        digest = Digest.of(data).hex()
+        (folder / f"residual-{digest}.bin").write_bytes(data)
+        _set_fact(folder, "residual", f'"{digest}"'.encode())
+
+    def residuals(folder: Path) -> Sequence[bytes]:
+        return [next(_prepared(folder / "residuals").glob("residual-*.bin")).read_bytes()]
+
+    def databases(folder: Path) -> Sequence[bytes]:
+        return [(_prepared(folder / "databases") / DATABASE).read_bytes()]
+
     return [
-        _journal("checkpoint.json", Journal.checkpoint, lambda journal: journal.save_checkpoint(seen)),
-        _journal("ledger.json", lambda journal: journal.bind(1, ADDRESS), lambda journal: journal.bind(1, ADDRESS)),
-        _journal("watched", Journal.unfinished_round, lambda journal: journal.watch(ROUND)),
-        _journal("pending/seal.json", lambda journal: journal.pending(ROUND), _prepare),
-        _journal("residual.bin", lambda journal: journal.residual(LAYOUT), _settled, bombs.tensor_files),
+        _fact("checkpoint", Journal.checkpoint),
+        _fact("ledger", lambda journal: journal.bind(1, ADDRESS)),
+        _fact("watched", Journal.unfinished_round),
+        _fact("pending", lambda journal: journal.pending(ROUND)),
+        _journal("residual", residual, lambda journal: journal.residual(LAYOUT), residuals, bombs.tensor_files),
+        _journal("database", lambda folder, data: (folder / DATABASE).write_bytes(data), Journal.checkpoint, databases),
     ]
 
 
