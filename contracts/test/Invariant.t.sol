@@ -19,7 +19,7 @@ contract InvariantTest is LedgerTest {
 
     /// @dev What a round is made of comes more often than what happens in years.
     function targetSelectors() external view returns (Vm.FuzzSelector[] memory targets) {
-        bytes4[17] memory once = [
+        bytes4[13] memory once = [
             Handler.toggleMembership.selector,
             Handler.handOver.selector,
             Handler.changePauser.selector,
@@ -27,29 +27,17 @@ contract InvariantTest is LedgerTest {
             Handler.nameSuccessor.selector,
             Handler.rotateKey.selector,
             Handler.openNext.selector,
-            Handler.commitOne.selector,
-            Handler.revealOne.selector,
-            Handler.attestOne.selector,
+            Handler.act.selector,
             Handler.pass.selector,
             Handler.advance.selector,
-            Handler.relaySomeCommits.selector,
-            Handler.relaySomeReveals.selector,
-            Handler.relaySomeAttestations.selector,
+            Handler.relay.selector,
             Handler.intrude.selector,
             Handler.revisit.selector
         ];
-        bytes4[7] memory again = [
-            Handler.openNext.selector,
-            Handler.commitOne.selector,
-            Handler.revealOne.selector,
-            Handler.attestOne.selector,
-            Handler.relaySomeCommits.selector,
-            Handler.relaySomeReveals.selector,
-            Handler.relaySomeAttestations.selector
-        ];
-        bytes4[] memory actions = new bytes4[](once.length + 2 * again.length);
+        bytes4[3] memory often = [Handler.openNext.selector, Handler.act.selector, Handler.relay.selector];
+        bytes4[] memory actions = new bytes4[](once.length + 6 * often.length);
         for (uint256 i = 0; i < actions.length; ++i) {
-            actions[i] = i < once.length ? once[i] : again[(i - once.length) % again.length];
+            actions[i] = i < once.length ? once[i] : often[i % often.length];
         }
         targets = new Vm.FuzzSelector[](1);
         targets[0] = Vm.FuzzSelector(address(handler), actions);

@@ -28,7 +28,6 @@ contract Handler is LedgerTest {
     /// @dev What is wrong with an entry of a batch.
     enum Flaw {
         None,
-        AlsoNone,
         Forged,
         Expired,
         Empty
@@ -150,7 +149,14 @@ contract Handler is LedgerTest {
         vm.assertEq(ledger.currentRound().roster, enrolled, "roster");
     }
 
-    function commitOne(uint256 seed) external booked {
+    /// @dev One participant does its part of the present phase.
+    function act(uint256 seed) external booked {
+        commitOne(seed);
+        revealOne(seed);
+        attestOne(seed);
+    }
+
+    function commitOne(uint256 seed) private {
         (uint32 round, bool now_) = acting(IRoundLedger.Phase.Commit);
         address account = pick(seed);
         if (!now_) return;
@@ -161,7 +167,7 @@ contract Handler is LedgerTest {
         else refused(abi.encodeCall(IRoundLedger.commit, (round, seal)));
     }
 
-    function revealOne(uint256 seed) external booked {
+    function revealOne(uint256 seed) private {
         (uint32 round, bool now_) = acting(IRoundLedger.Phase.Reveal);
         address account = pick(seed);
         if (!now_) return;
@@ -170,11 +176,11 @@ contract Handler is LedgerTest {
         else refused(abi.encodeCall(IRoundLedger.reveal, (round, account, metadata)));
     }
 
-    function attestOne(uint256 seed, bool dissents) external booked {
+    function attestOne(uint256 seed) private {
         (uint32 round, bool now_) = acting(IRoundLedger.Phase.Attest);
         address account = pick(seed);
         if (!now_) return;
-        bytes32 model = outcomeOf(round, dissents);
+        bytes32 model = outcomeOf(round, mixed(seed) % 5 == 0);
         bool may = bookVote(round, account, model);
         vm.prank(account);
         if (may) ledger.attest(round, model, VERDICTS);
@@ -197,7 +203,14 @@ contract Handler is LedgerTest {
         ledger.advance(current.number);
     }
 
-    function relaySomeCommits(uint256 seed) external booked {
+    /// @dev A relayer brings what belongs into the present phase: good, bad and repeated entries in one batch.
+    function relay(uint256 seed) external booked {
+        relaySomeCommits(seed);
+        relaySomeReveals(seed);
+        relaySomeAttestations(seed);
+    }
+
+    function relaySomeCommits(uint256 seed) private {
         (uint32 round, bool now_) = acting(IRoundLedger.Phase.Commit);
         if (!now_) return;
         IRoundLedger.SignedCommit[] memory commits = new IRoundLedger.SignedCommit[](1 + seed % 6);
@@ -211,13 +224,13 @@ contract Handler is LedgerTest {
             bytes28 seal = flaw == Flaw.Empty ? bytes28(0) : sealOf(round, account);
             commits[i] = signCommit(round, account, seal, deadlineOf(flaw));
             if (flaw == Flaw.Forged) commits[i].signature.vs ^= bytes32(uint256(1));
-            good[i] = flaw <= Flaw.AlsoNone && bookCommit(round, account);
+            good[i] = flaw == Flaw.None && bookCommit(round, account);
         }
         vm.prank(RELAYER);
         assertTaken(ledger.relayCommits(round, commits), good);
     }
 
-    function relaySomeReveals(uint256 seed) external booked {
+    function relaySomeReveals(uint256 seed) private {
         (uint32 round, bool now_) = acting(IRoundLedger.Phase.Reveal);
         if (!now_) return;
         IRoundLedger.Opening[] memory all = new IRoundLedger.Opening[](1 + seed % 6);
@@ -232,16 +245,16 @@ contract Handler is LedgerTest {
             if (flaw == Flaw.Forged) ++all[i].metadata.sent;
             if (flaw == Flaw.Expired) all[i].metadata.baseModel = sha256("an older model");
             if (flaw == Flaw.Empty) all[i].participant = address(0);
-            good[i] = flaw <= Flaw.AlsoNone && bookReveal(round, account);
+            good[i] = flaw == Flaw.None && bookReveal(round, account);
         }
         vm.prank(RELAYER);
         assertTaken(ledger.relayReveals(round, all), good);
     }
 
-    function relaySomeAttestations(uint256 seed, bool dissents) external booked {
+    function relaySomeAttestations(uint256 seed) private {
         (uint32 round, bool now_) = acting(IRoundLedger.Phase.Attest);
         if (!now_) return;
-        bytes32 model = outcomeOf(round, dissents);
+        bytes32 model = outcomeOf(round, mixed(seed) % 5 == 0);
         IRoundLedger.Signature[] memory votes = new IRoundLedger.Signature[](1 + seed % 6);
         bool[] memory good = new bool[](votes.length);
         for (uint256 i = 0; i < votes.length; ++i) {
@@ -253,7 +266,7 @@ contract Handler is LedgerTest {
             bytes32 signed = flaw == Flaw.Empty ? bytes32(0) : model;
             votes[i] = signAttestation(round, account, signed, VERDICTS, deadlineOf(flaw));
             if (flaw == Flaw.Forged) votes[i].vs ^= bytes32(uint256(1));
-            good[i] = flaw <= Flaw.AlsoNone && bookVote(round, account, model);
+            good[i] = flaw == Flaw.None && bookVote(round, account, model);
         }
         vm.prank(RELAYER);
         assertTaken(ledger.relayAttestations(round, model, VERDICTS, votes), good);
@@ -503,7 +516,9 @@ contract Handler is LedgerTest {
     /// @dev Entry `index` of a batch: whose, what is wrong with it, and whether it is the one before once more.
     function entryOf(uint256 seed, uint256 index) private view returns (address account, Flaw flaw, bool again) {
         uint256 luck = uint256(keccak256(abi.encode(seed, index)));
-        return (pick(luck), Flaw((luck >> 200) % 5), index > 0 && (luck >> 220) % 5 == 0);
+        uint256 odd = (luck >> 200) % 8;
+        flaw = odd < 4 ? Flaw.None : Flaw(odd - 4);
+        return (pick(luck), flaw, index > 0 && (luck >> 220) % 5 == 0);
     }
 
     function deadlineOf(Flaw flaw) private view returns (uint64) {
