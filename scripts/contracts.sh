@@ -28,7 +28,9 @@ forge fmt --check
 forge lint src
 
 say "tests, gas snapshots"
-FORGE_SNAPSHOT_CHECK=true forge test "$@"
+mkdir -p "$root/runs"
+FORGE_SNAPSHOT_CHECK=true forge test "$@" | tee "$root/runs/forge.txt"
+grep -q ", 0 failed, 0 skipped" "$root/runs/forge.txt"
 
 say "slither" # any finding fails; what is excluded and why: README.md
 FOUNDRY_OUT=$root/runs/slither/out FOUNDRY_CACHE_PATH=$root/runs/slither/cache \

@@ -65,6 +65,51 @@ contract GasTest is LedgerTest {
         vm.snapshotValue(FILE, "a round's own: opening + closing + finalizing", common);
     }
 
+    /// @dev The participants bear the least of it, one of them opening and two closing phases that somebody missed.
+    function test_gas_everyOtherRoundClosedByAdvance() public {
+        uint256 ofFour = roundsOwn(organisations());
+        uint256 ofHundred = roundsOwn(manyActors(100));
+        vm.snapshotValue(FILE, "a round's own, both phases closed by advance: 4 participants", ofFour);
+        vm.snapshotValue(FILE, "a round's own, both phases closed by advance: 100 participants", ofHundred);
+    }
+
+    /// @dev Open, advance, advance, and what the first and the last vote cost more than another one.
+    function roundsOwn(address[] memory all) private returns (uint256 own) {
+        setUp();
+        for (uint256 i = 0; i < all.length; ++i) {
+            enrol(all[i]);
+        }
+        bytes memory verdicts = new bytes(all.length);
+        for (uint256 i = 0; i < all.length; ++i) {
+            verdicts[i] = 0x01;
+        }
+        uint256 needed = ledger.quorum(uint32(all.length));
+        for (uint32 round = 1; round <= 2; ++round) {
+            bytes32 model = modelOf(round);
+            vm.prank(all[0]);
+            ledger.open(round);
+            own = lastGas();
+            for (uint256 i = 0; i + 1 < all.length; ++i) {
+                commit(round, all[i]);
+            }
+            own += advanceGas(round);
+            for (uint256 i = 0; i + 2 < all.length; ++i) {
+                reveal(round, all[i]);
+            }
+            own += advanceGas(round);
+            uint256 another;
+            for (uint256 i = 0; i < needed; ++i) {
+                vm.prank(all[i]);
+                ledger.attest(round, model, verdicts);
+                if (i == 0) own += lastGas();
+                if (i == 1) another = lastGas();
+            }
+            own += lastGas();
+            own -= 2 * another;
+            vm.assertEq(ledger.model(), model);
+        }
+    }
+
     /// @dev One participant's share of three batches that bring a hundred.
     function test_gas_relayedRound() public {
         address[] memory all = manyActors(100);
@@ -99,6 +144,16 @@ contract GasTest is LedgerTest {
         for (uint256 i = 0; i < count; ++i) {
             first[i] = accounts[i];
         }
+    }
+
+    function advanceGas(uint32 round) private returns (uint256) {
+        vm.warp(ledger.currentRound().deadline);
+        ledger.advance(round);
+        return lastGas();
+    }
+
+    function lastGas() private view returns (uint256) {
+        return vm.lastCallGas().gasTotalUsed;
     }
 
     function snapshot(string memory name) private returns (uint256) {

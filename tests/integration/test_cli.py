@@ -21,6 +21,7 @@ from chain import devnet as background
 from chain.deploy import load_deployment
 from chain.devnet import Devnet
 from chain.devnet_process import start_time
+from chain.errors import AlreadyPaused, HasSuccessor
 from chain.protocol.digest import Digest
 from chain.protocol.seal import Metadata, seal
 from chain.reader import LedgerReader
@@ -282,6 +283,139 @@ def test_member_is_the_owners_business(made: Federation) -> None:
     done = invoke("member", "enrol", made.address(3), *operator_options(made, "node-1"))
     refused(done, f"OwnableUnauthorizedAccount(account={made.address(1)}): only the owner may do this")
     refused(invoke("member", "enrol", "everybody", *operator_options(made)), "everybody: not an Ethereum address")
+
+
+ZERO = "0x" + "00" * 20
+
+
+@dataclass
+class Member:
+    """`roundledger member ...` on a ledger whose pauser is node-1."""
+
+    made: Federation
+
+    def __call__(self, key: str, *words: object) -> Done:
+        return invoke("member", *words, *operator_options(self.made, key))
+
+    def rotate(self, key: str, replacement: str, *more: object) -> Done:
+        """To the key of this name, which must consent."""
+        keys = self.made.folder / "keys"
+        store, password = keys / f"{replacement}.json", keys / f"{replacement}.password"
+        return self(key, "rotate", "--replacement", store, "--replacement-password-file", password, *more)
+
+    @property
+    def head(self) -> bytes:
+        return self.made.history().head
+
+
+@pytest.fixture
+def member(made: Federation) -> Member:
+    member = Member(made)
+    done = member("operator", "pauser", made.address(1))
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"pauser {made.address(1)}: block ")
+    return member
+
+
+def test_member_pause_and_unpause(made: Federation, member: Member) -> None:
+    place = made.deployment.address
+    for opener, action in (("node-1", "pause"), ("node-1", "unpause"), ("node-1", "pause"), ("operator", "unpause")):
+        done = member(opener, action)
+        assert done.code == 0, done.err
+        assert done.out.startswith(f"{action} {place}: block ")
+        if action == "pause":
+            with pytest.raises(AlreadyPaused):
+                made.client(1).open(1)
+    made.client(1).open(1)
+
+
+def test_member_pause_refused(made: Federation, member: Member) -> None:
+    before = member.head
+    refused(member("node-1", "unpause"), "the ledger refused: NotPaused()")
+    for key, seat in (("operator", 0), ("node-2", 2)):
+        address = made.owner.address if seat == 0 else made.address(seat)
+        refused(member(key, "pause"), f"the ledger refused: NotPauser(account={address})")
+    assert member.head == before
+    assert member("node-1", "pause").code == 0
+    refused(member("node-1", "pause"), "the ledger refused: AlreadyPaused(): new rounds are paused")
+    refused(member("node-2", "unpause"), f"the ledger refused: NotPauser(account={made.address(2)})")
+    assert member("operator", "pauser", ZERO).code == 0
+    refused(member("node-1", "unpause"), f"the ledger refused: NotPauser(account={made.address(1)})")
+    assert member("operator", "unpause").code == 0  # so that a pauser who is gone stops nothing for ever
+
+
+def test_member_pauser_refused(made: Federation, member: Member) -> None:
+    before = member.head
+    said = f"OwnableUnauthorizedAccount(account={made.address(1)}): only the owner may do this"
+    refused(member("node-1", "pauser", made.address(1)), said)
+    refused(member("operator", "pauser", "nobody"), "nobody: not an Ethereum address")
+    assert member.head == before
+
+
+def test_member_successor(made: Federation, member: Member) -> None:
+    next_, other = Account.create().address, Account.create().address
+    before = member.head
+    said = f"OwnableUnauthorizedAccount(account={made.address(1)}): only the owner may do this"
+    refused(member("node-1", "successor", next_), said)
+    refused(member("operator", "successor", "0x12"), "0x12: not an Ethereum address")
+    refused(member("operator", "successor", ZERO), "the ledger refused: ZeroAddress()")
+    assert member.head == before
+    done = member("operator", "successor", next_)
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"successor {next_}: block ")
+    ended = f"HasSuccessor(successor={next_}): this ledger has ended, the federation goes on at its successor"
+    refused(member("operator", "successor", other), f"the ledger refused: {ended}")
+    with pytest.raises(HasSuccessor):
+        made.client(1).open(1)
+
+
+def test_member_rotate(made: Federation, member: Member) -> None:
+    old, new = made.address(2), made.address(3)  # account 3 was never enrolled
+    done = member.rotate("node-2", "node-3")
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"rotate {new}: block ")
+    members = made.history().members
+    assert members[old].number == members[new].number == 2
+    assert members[old].rotated
+    refused(member("operator", "enrol", old), f"KeyRotated(participant={old}): its number has gone on to another")
+    refused(member("operator", "retire", old), f"the ledger refused: NotEnrolled(participant={old})")
+
+
+def test_member_rotate_refused(made: Federation, member: Member) -> None:
+    before = member.head
+    refused(member.rotate("node-1", "node-2"), f"the ledger refused: AlreadyEnrolled(participant={made.address(2)})")
+    refused(member.rotate("node-1", "node-1"), f"the ledger refused: AlreadyEnrolled(participant={made.address(1)})")
+    refused(member.rotate("node-3", "operator"), f"the ledger refused: NotEnrolled(participant={made.address(3)})")
+    refused(member.rotate("node-1", "nobody"), "nobody.password: cannot read the password file")
+    (made.folder / "keys" / "node-3.password").write_text("not it\n")
+    done = member.rotate("node-1", "node-3")
+    refused(done, made.folder / "keys" / "node-3.json", "wrong password")
+    assert "not it" not in done.out + done.err
+    assert member.head == before
+
+
+def test_member_as_json(made: Federation, member: Member) -> None:
+    place, address = made.deployment.address, made.address(3)
+    steps = [
+        ("pause", place, member("node-1", "pause", "--json")),
+        ("unpause", place, member("node-1", "unpause", "--json")),
+        ("pauser", ZERO, member("operator", "pauser", ZERO, "--json")),
+        ("rotate", address, member.rotate("node-2", "node-3", "--json")),
+        ("successor", ZERO[:-1] + "1", member("operator", "successor", ZERO[:-1] + "1", "--json")),
+    ]
+    for action, said, done in steps:
+        assert (done.code, done.err) == (0, ""), action
+        (entry,) = done.json
+        assert (entry["action"], entry["address"]) == (action, said)
+        assert entry["block"] > made.deployment.block
+        assert 21_000 < entry["gas"] < 150_000
+    done = member("node-1", "pause", "--json")
+    refused(done, "NotPauser")
+    message = f"the ledger refused: NotPauser(account={made.address(1)})"
+    assert done.json == {"error": "NotPauser", "message": message, "exit_code": 2}
+    done = member.rotate("node-3", "node-2", "--json")
+    refused(done, "AlreadyEnrolled")
+    assert done.json["error"] == "AlreadyEnrolled"
 
 
 @pytest.mark.parametrize("verb", ["status", "enrol", "classify", "audit"])
