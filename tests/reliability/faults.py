@@ -140,7 +140,7 @@ class FaultyRpc:
 
 class Miner:
     """Mines a block every so many seconds, as a chain does whether or not anybody sends something, and takes blocks
-    back.
+    back. Nothing else mines: Anvil takes no care of a transaction that comes while it takes blocks back.
     """
 
     def __init__(self, rpc: Rpc, seconds: float) -> None:
@@ -160,6 +160,7 @@ class Miner:
         return f"reorganisation of depth {blocks}"
 
     def __enter__(self) -> Self:
+        self._rpc.call("evm_setAutomine", False)
         self._thread.start()
         return self
 
