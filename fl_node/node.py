@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from chain.deploy import load_deployment
 from chain.files import load_rules
 from chain.outbox import Outbox
 from chain.protocol.deployment import Deployment
-from chain.protocol.errors import ConfigError
+from chain.protocol.errors import ConfigError, Unavailable
 from chain.protocol.history import History
 from chain.protocol.seal import domain_separator
 from chain.reader import LedgerReader
@@ -27,9 +28,10 @@ from fl_node.journal import Journal
 from fl_node.ledger import Ledger
 from fl_node.model import build_model
 from fl_node.rounds import run_round
-from fl_node.session import LONGER, SLOWEST, SOON, Report, RoundGone, Session, interruptible
+from fl_node.session import LONGER, SLOWEST, SOON, Report, RoundGone, Session, Stopped, interruptible
 from fl_node.store import BlobStore
 
+START_PATIENCE = 5.0  # seconds that a server may fail to answer at the start: longer, and its address is wrong
 OPENING_TURN = 2.0  # seconds that a participant leaves to the one whose turn it is to open
 
 
@@ -46,7 +48,7 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
     records = load_records(config.data, rules.data)
     rpc = connect(config.rpc)
     reader = LedgerReader(rpc, deployment)
-    reader.check_deployment()
+    _soon(reader.check_deployment, stop)
     signer = config.signer()
     journal = Journal(config.state)
     journal.bind(deployment.chain_id, deployment.address)
@@ -66,6 +68,21 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
         poll=config.poll,
         stop=stop,
     )
+
+
+def _soon(look: Callable[[], None], stop: threading.Event) -> None:
+    """Looks again for a moment where a call is lost: a node that is started again must not fail for that. Raises the
+    last Unavailable, and Stopped.
+    """
+    since = time.monotonic()
+    while True:
+        try:
+            return look()
+        except Unavailable:
+            if time.monotonic() - since > START_PATIENCE:
+                raise
+        if stop.wait(START_PATIENCE / 10):
+            raise Stopped("stopped on request")
 
 
 def open_client(
@@ -136,7 +153,11 @@ def open_round(session: Session) -> int:
             session.report(
                 "waiting",
                 number,
-                reason=f"{len(roster)} participants enrolled, this node among them: {session.address in roster}",
+                reason=f"{len(roster)} participants enrolled, this node among them: {session.address in roster}"
+                + (
+                    f"; as of block {session.ledger.block}, depth = {session.ledger.depth!r}"
+                    * bool(session.ledger.depth)
+                ),
             )
         session.pause(pause)
         pause = min(session.poll, LONGER * pause)

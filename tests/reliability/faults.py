@@ -3,6 +3,7 @@ and counted.
 """
 
 import random
+import sys
 import threading
 import time
 from collections import Counter
@@ -58,6 +59,14 @@ class Repeated:
             raise self.error
 
 
+class _Quiet(ThreadingHTTPServer):
+    """Says nothing of clients that were killed in the middle of a call."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class FaultyRpc:
     """A server that passes JSON-RPC calls on to `url`, and fails some of them: drops the connection before or after the
     call was made, answers 503 or half of the answer, or keeps it waiting. `share` of all calls is hit.
@@ -80,7 +89,7 @@ class FaultyRpc:
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Quiet(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
