@@ -107,9 +107,7 @@ def run(session: Session) -> None:
             finish_interrupted_round(session, history)
             if len(history.finalized) >= session.rules.training.rounds:
                 break
-            number = open_round(session)
-            # An interrupted round may have ended since the look above: its end comes first, or its residual is lost.
-            if session.journal.unfinished_round() in (None, number):
+            if (number := open_round(session)) is not None:
                 run_round(session, number)
         except RoundGone as gone:
             session.report("reorganised", 0, reason=str(gone))
@@ -124,19 +122,28 @@ def finish_interrupted_round(session: Session, history: History) -> None:
     The node took part, so it verifies the outcome as if it had been there. Above all, one that has refused a model does
     not pick it up as the newest after a restart.
     """
-    number = session.journal.unfinished_round()
-    if number and number <= len(history.rounds) and not history.rounds[number - 1].is_open:
+    if (number := interrupted_round(session, history)) is not None:
         run_round(session, number)
 
 
-def open_round(session: Session) -> int:
+def interrupted_round(session: Session, history: History) -> int | None:
+    """The round that this node was in when it died, if that is over since."""
+    number = session.journal.unfinished_round()
+    return number if number and number <= len(history.rounds) and not history.rounds[number - 1].is_open else None
+
+
+def open_round(session: Session) -> int | None:
     """The number of the open round. Opens the next one when none is open: participants take turns, the others step in
-    late.
+    late. None if the last round, or the one that this node died in, has ended while it looked: that comes first, or
+    what was left unsent is lost.
     """
     since, waiting, pause = time.monotonic(), False, SOON * session.poll
     delay: float | None = None  # none before the first try
     while True:
         history = session.history()
+        over = len(history.finalized) >= session.rules.training.rounds
+        if over or interrupted_round(session, history) is not None:
+            return None
         if history.current and history.current.is_open:
             return history.current.number
         number = len(history.rounds) + 1

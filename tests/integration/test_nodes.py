@@ -21,10 +21,11 @@ from chain.errors import WrongPhase, WrongRound
 from chain.protocol import verdicts
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code
+from chain.protocol.history import History
 from chain.protocol.round import Phase, Round
 from chain.protocol.rules import SelectionRules
 from chain.protocol.seal import Metadata, seal
-from fl_node import rounds, update
+from fl_node import node, rounds, update
 from fl_node.audit import Status
 from fl_node.gradient import Layout, gradient_matrices
 from fl_node.journal import Journal
@@ -86,6 +87,31 @@ def assert_audit_passes(made: Federation) -> list[tuple[Code, int, str | None]]:
 
 
 # -------------------------------------------------------------- killed, late
+
+
+def test_round_that_ends_while_a_restarted_node_looks_is_settled_before_the_next(
+    federation: MAKE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node was in a round when it died. The others end it just after the node has seen it open: it must not take
+    the next one for its own before what it left unsent has become its residual.
+    """
+    made = federation(3, rounds=1, **LONG)
+    first, *others = (made.session(seat) for seat in (1, 2, 3))
+    begin(first, 1)
+    take_part([first, *others], 1, until=Phase.REVEAL)
+    look = node.finish_interrupted_round
+
+    def look_and_miss_the_end(session: Session, history: History) -> None:
+        look(session, history)
+        if history.rounds[0].is_open:
+            attest_and_update(others, 1)
+
+    monkeypatch.setattr(node, "finish_interrupted_round", look_and_miss_the_end)
+    node.run(first)
+    assert len(made.history().rounds) == 1
+    assert accepted(made.history().rounds[0], first.address)
+    assert first.journal.unfinished_round() is None
+    assert first.journal.residual(first.layout) is not None
 
 
 def test_kill_of_one_of_four_the_others_finish_and_it_rejoins(federation: MAKE, nodes: Nodes) -> None:

@@ -264,8 +264,8 @@ class Stage:
         node.finish_interrupted_round(session, session.history())
         while number % 2 and len(session.history().rounds) < number:  # another opens it
             session.pause()
-        if len(session.history().finalized) < number:
-            rounds.run_round(session, node.open_round(session))
+        if len(session.history().finalized) < number and (opened := node.open_round(session)) is not None:
+            rounds.run_round(session, opened)
         node.finish_interrupted_round(session, session.history())  # it may have ended while this looked
         session.journal.close()
 
