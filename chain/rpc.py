@@ -126,7 +126,8 @@ class Rpc:
                 [{"jsonrpc": "2.0", "id": number, "method": call[0], "params": call[1:]} for number, call in named]
             )
             if isinstance(replies, list):
-                found = {reply.get("id"): reply for reply in replies if isinstance(reply, dict)}
+                answers = [reply for reply in replies if isinstance(reply, dict) and isinstance(reply.get("id"), int)]
+                found = {reply["id"]: reply for reply in answers}
                 return [self._result(call[0], found.get(n, {}), n) for n, call in zip(numbers, calls, strict=True)]
             if not isinstance(replies, dict) or "error" not in replies:
                 raise self._unavailable("the answer is not JSON-RPC")

@@ -99,6 +99,8 @@ class Database:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeDecodeError:  # sqlite3 could not even read what SQLite says of it
+            raise ConfigError(self.path, "damaged", RESTORE) from None
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
             if name.startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_PERM")):

@@ -62,6 +62,10 @@ def _replay(data: bytes) -> object:
     return history
 
 
+HEAD = "0x" + "11" * 28 + "00" * 4
+BLOCK = {"number": "0x1", "hash": "0x" + "22" * 32, "timestamp": "0x5"}
+
+
 class Canned(Rpc):
     """A server that gives the same bytes to every question."""
 
@@ -77,6 +81,11 @@ def _reply(result: object) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode()
 
 
+def _batch(*results: object) -> bytes:
+    numbered = enumerate(results, start=1)
+    return json.dumps([{"jsonrpc": "2.0", "id": number, "result": result} for number, result in numbered]).encode()
+
+
 def _asked(ask: Callable[[LedgerReader], object]) -> Make:
     return lambda _: lambda data: ask(LedgerReader(Canned(data), DEPLOYMENT))
 
@@ -90,8 +99,10 @@ def _answers() -> list[Decoder]:
     refusal = json.dumps({"jsonrpc": "2.0", "id": 1, "error": {"code": 3, "message": "no", "data": "0x" + "11" * 36}})
     asked = {
         "logs": (lambda reader: list(reader.logs(0, 9)), _reply([_raw(log) for log in LOGS[:3]])),
-        "head": (lambda reader: reader.head(1), _reply("0x" + "11" * 28 + "00" * 4)),
-        "block": (lambda reader: reader.block(1), _reply({"number": "0x1", "timestamp": "0x5"})),
+        "head": (lambda reader: reader.head(1), _reply(HEAD)),
+        "block": (lambda reader: reader.find(1), _reply(BLOCK)),
+        "time": (LedgerReader.time, _reply(BLOCK)),
+        "batch": (lambda reader: reader.read(1, 1), _batch([_raw(log) for log in LOGS[:3]], HEAD, BLOCK)),
         "number": (LedgerReader.block_number, _reply("0x10")),
     }
     deep = bombs.nested(b'{"jsonrpc": "2.0", "id": 1, "result": ')
