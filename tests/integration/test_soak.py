@@ -1,4 +1,4 @@
-"""The short soak: real nodes, killed, reorganised, cut off and kept waiting, lose nothing. `make soak` is the long one."""
+"""The short soak: real nodes, killed, reorganised, cut off and kept waiting, lose nothing. `make soak` is longer."""
 
 import io
 
