@@ -31,6 +31,7 @@ REPLACE_AFTER = 60.0  # seconds after which a transaction that is not mined is r
 POLL, SLOWEST = 0.05, 1.0  # seconds between looks for the receipt: the first wait, and the longest
 REVIVE = 2.0  # seconds between looks for what the network has lost
 _GAS_SHARE, _GAS_EXTRA = 1.25, 40_000  # between estimate and mining the call may turn out to be the last of its phase
+_LOOKS = (0.1, 0.4)  # seconds between looks for the receipt of a nonce that is used
 _TRIES = 5  # nonces to try, while another program uses the account
 
 T = TypeVar("T")
@@ -130,10 +131,16 @@ class Sender:
         entry = self._flight.newest(key)
         if entry is None:
             return None
-        receipt = self._flight.receipt(entry)
-        if receipt is not None:
-            return entry if int(receipt["status"], 16) == 1 else None
-        return entry if self._flight.count("latest") <= entry.nonce else None
+        for wait in (*_LOOKS, None):
+            used = self._flight.count("latest") > entry.nonce  # asked first: what it counts has a receipt by then
+            receipt = self._flight.receipt(entry)
+            if receipt is not None:
+                return entry if int(receipt["status"], 16) == 1 else None
+            if not used:
+                return entry
+            if wait is not None:  # a server may count a transaction a moment before it has the receipt
+                self._pause(wait)
+        return None
 
     def _start(self, key: str | None, asked: dict[str, Any]) -> Entry:
         """Estimates, and sends."""
