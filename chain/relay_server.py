@@ -9,11 +9,12 @@ Bytes are hex with 0x. An answer comes when the item is on the ledger: 200 {"tra
 409 {"refused", "message"} with the ledger's error, 400 for what is no such item, 503 when the chain cannot be asked.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chain.errors import Reverted
 from chain.protocol import abi
@@ -28,26 +29,21 @@ MAX_BODY = 1 << 17  # bytes: 60,000 participants' verdicts
 Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
 
 
-def _hex(text: str) -> str:
-    bytes.fromhex(text.removeprefix("0x"))
-    return text
-
-
-Hex = Annotated[str, Field(pattern="^0x[0-9a-f]*$"), AfterValidator(_hex)]
+Hex = Annotated[str, Field(pattern="^0x([0-9a-f]{2})*$")]
 Round = Annotated[int, Field(ge=1, lt=1 << 31, strict=True)]
 
 
-class Message(BaseModel):
+class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+
+class Message(Strict, ABC):
+    @abstractmethod
     def item(self) -> tuple[Batch, Item]:
         """What is to be brought, and with which others. Raises ValueError for bytes of a wrong size."""
-        raise NotImplementedError
 
 
-class SignatureMessage(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class SignatureMessage(Strict):
     deadline: Annotated[int, Field(ge=0, lt=1 << 64, strict=True)]
     r: Hex
     vs: Hex

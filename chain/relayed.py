@@ -16,7 +16,7 @@ from eth_account.signers.local import LocalAccount
 from pydantic_core import from_json
 
 from chain.client import LedgerClient
-from chain.errors import Reverted, UnknownRevert
+from chain.errors import Reverted
 from chain.protocol import abi
 from chain.protocol.deployment import Deployment
 from chain.protocol.digest import Digest
@@ -30,6 +30,17 @@ from chain.signing import Signature, sign_attestation, sign_commit
 GOOD_FOR = 600  # seconds that a signature is good for
 AGAIN = 5.0  # seconds between looks whether something relayed has vanished in a reorganisation
 MAX_ANSWER = CHUNK
+
+
+class LeftToOthers(Reverted):
+    """An account without coin did not even try: for its round it is as if the ledger had refused."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        Exception.__init__(self, reason)
+
+    def __str__(self) -> str:
+        return f"left to others: {self.reason}"
 
 
 class RelayedClient(LedgerClient):
@@ -73,7 +84,7 @@ class RelayedClient(LedgerClient):
 
     def _call(self, key: str | None, name: str, *values: Any) -> Receipt:
         if name in ("open", "advance") and not self._sender.balance():
-            raise UnknownRevert(f"{self.address} has no funds to {name} a round or phase: that is left to others")
+            raise LeftToOthers(f"{self.address} has no funds to {name} a round or phase")
         if key is None or name not in ("commit", "reveal", "attest"):
             return super()._call(key, name, *values)
         brought = self._ask(name, self._message(name, *values))

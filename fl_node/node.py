@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from chain.deploy import load_deployment
 from chain.files import load_rules
 from chain.outbox import Outbox
 from chain.protocol.deployment import Deployment
-from chain.protocol.errors import ConfigError, Unavailable
+from chain.protocol.errors import ConfigError
 from chain.protocol.history import History
 from chain.protocol.seal import domain_separator
 from chain.reader import LedgerReader
@@ -28,7 +27,7 @@ from fl_node.journal import Journal
 from fl_node.ledger import Ledger
 from fl_node.model import build_model
 from fl_node.rounds import run_round
-from fl_node.session import LONGER, SLOWEST, SOON, Report, RoundGone, Session, Stopped, interruptible
+from fl_node.session import LONGER, SLOWEST, SOON, Report, RoundGone, Session, interruptible, retried
 from fl_node.store import BlobStore
 
 START_PATIENCE = 5.0  # seconds that a server may fail to answer at the start: longer, and its address is wrong
@@ -48,7 +47,13 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
     records = load_records(config.data, rules.data)
     rpc = connect(config.rpc)
     reader = LedgerReader(rpc, deployment)
-    _soon(reader.check_deployment, stop)
+    # A node that is started again must not fail because one call is lost.
+    retried(
+        reader.check_deployment,
+        START_PATIENCE,
+        lambda: interruptible(stop)(START_PATIENCE / 10),
+        lambda reason: report("waiting", 0, reason=reason),
+    )
     signer = config.signer()
     journal = Journal(config.state)
     journal.bind(deployment.chain_id, deployment.address)
@@ -68,21 +73,6 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
         poll=config.poll,
         stop=stop,
     )
-
-
-def _soon(look: Callable[[], None], stop: threading.Event) -> None:
-    """Looks again for a moment where a call is lost: a node that is started again must not fail for that. Raises the
-    last Unavailable, and Stopped.
-    """
-    since = time.monotonic()
-    while True:
-        try:
-            return look()
-        except Unavailable:
-            if time.monotonic() - since > START_PATIENCE:
-                raise
-        if stop.wait(START_PATIENCE / 10):
-            raise Stopped("stopped on request")
 
 
 def open_client(

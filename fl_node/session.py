@@ -71,6 +71,25 @@ def interruptible(stop: threading.Event) -> Callable[[float], None]:
     return pause
 
 
+def retried(
+    look: Callable[[], T], outage: float, pause: Callable[[], None], tell: Callable[[str], None], clock: Clock = time
+) -> T:
+    """What `look` finds, as soon as it can; `tell` hears once why not. Raises the last Unavailable or RpcError when it
+    has taken `outage` seconds, and what `pause` raises.
+    """
+    since, told = clock.monotonic(), False
+    while True:
+        try:
+            return look()
+        except (Unavailable, RpcError) as error:
+            if clock.monotonic() - since > outage:
+                raise
+            if not told:
+                tell(str(error))
+            told = True
+            pause()
+
+
 @dataclass
 class Session:
     """One node at work: its rules, identity, views of the ledger and the store, its data, and the newest finalized
@@ -179,18 +198,11 @@ class Session:
 
     def patiently(self, look: Callable[[], T]) -> T:
         """Retries what is unavailable, for as long as an outage may last. Raises the last Unavailable or RpcError."""
-        since = self.clock.monotonic()
-        told = False
-        while True:
-            try:
-                return look()
-            except (Unavailable, RpcError) as error:
-                if self.clock.monotonic() - since > self.outage:
-                    raise
-                if not told:
-                    self.report("waiting", 0, reason=str(error))
-                told = True
-                self.pause(min(1.0, 5 * self.poll))
+
+        def tell(reason: str) -> None:
+            self.report("waiting", 0, reason=reason)
+
+        return retried(look, self.outage, lambda: self.pause(min(1.0, 5 * self.poll)), tell, self.clock)
 
     # ------------------------------------------------------ sending
 
