@@ -12,3 +12,4 @@ class Block:
 
     number: int
     hash: str
+    time: int  # seconds since the epoch

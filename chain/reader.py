@@ -177,7 +177,7 @@ class LedgerReader:
         if isinstance(found, RpcError):
             raise Unavailable(Code.L1, self.rpc.name, found)
         try:
-            return Block(int(found["number"], 16), str(found["hash"]))
+            return Block(int(found["number"], 16), str(found["hash"]), int(found["timestamp"], 16))
         except (ValueError, TypeError, KeyError):
             raise Unavailable(Code.L1, self.rpc.name, self._senseless("eth_getBlockByNumber")) from None
 

@@ -57,6 +57,11 @@ class Ledger:
         """The last block replayed."""
         return self.at.number if self.at else self.reader.deployment.block - 1
 
+    @property
+    def time(self) -> int:
+        """Of that block, in seconds since the epoch: what comes after it on the chain is not earlier."""
+        return self.at.time if self.at else 0
+
     def sync(self) -> History:
         """Replays what is new. Raises VerificationError, TrustError (L1), ConfigError (another chain, no contract),
         Pending (the ledger itself does not lie deep enough yet), Unavailable.

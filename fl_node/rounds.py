@@ -46,10 +46,10 @@ def run_round(session: Session, number: int) -> None:
     session.load_model(round_.base_model)
     commit(session, round_)
     round_ = session.wait_while(number, Phase.COMMIT)
-    if round_.phase is Phase.REVEAL:
+    if session.phase(round_) is Phase.REVEAL:
         reveal(session, round_)
         round_ = session.wait_while(number, Phase.REVEAL)
-    if round_.phase in (Phase.ATTEST, Phase.FINALIZED):
+    if session.phase(round_) in (Phase.ATTEST, Phase.FINALIZED):
         session.journal.watch(number)
         crash_point(Point.WATCHED)
         results = gather_updates(session, round_)
@@ -120,7 +120,8 @@ def gather_updates(session: Session, round_: Round) -> dict[str, Result]:
     """
     number = round_.number
     session.report("verify", number)
-    patience = round_.deadline - session.rules.ledger.attest_window / 2
+    begun = round_.phase is Phase.ATTEST  # or it begins with the first vote, half a window after the reveals at least
+    patience = round_.deadline + session.rules.ledger.attest_window * (-0.5 if begun else 0.5)
     common = session.common_set(round_)
 
     told: list[str] = []  # whom this node waits for, as reported
@@ -129,7 +130,7 @@ def gather_updates(session: Session, round_: Round) -> dict[str, Result]:
         if not told:
             session.report("waiting", number, reason=f"no blob, or a damaged one, of {', '.join(missing)}")
         told[:] = missing
-        return session.pause_until(patience) and session.round(number).phase is Phase.ATTEST
+        return session.pause_until(patience) and session.phase(session.round(number)) is Phase.ATTEST
 
     results = gather(session.store, round_, session.layout, session.rules, common, session.threads, again)
     for who, result in results.items():
@@ -144,7 +145,7 @@ def attest(session: Session, number: int, results: dict[str, Result]) -> Derived
     """
     round_ = session.round(number)
     if (
-        round_.phase is not Phase.ATTEST
+        session.phase(round_) is not Phase.ATTEST
         or session.address not in round_.roster
         or session.address in round_.attestations
     ):

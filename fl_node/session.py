@@ -182,19 +182,36 @@ class Session:
         self.pause()
         return self.clock.time() < deadline
 
+    def phase(self, round_: Round) -> Phase:
+        """The phase that this node acts in: once a block that lies deep enough is past the window, nothing can be added
+        to a phase any more, and the next one has begun.
+        """
+        return self._next_phase(round_) if self.ledger.time >= round_.deadline else round_.phase
+
+    def _next_phase(self, round_: Round) -> Phase:
+        """The phase that begins by itself with the first action behind this one's window.
+
+        None at depth 0: on a chain that mines on demand time stands still until somebody closes the phase.
+        """
+        return round_.next_phase(self.rules.ledger.min_updates) if self.ledger.depth else round_.phase
+
     def wait_while(self, number: int, phase: Phase) -> Round:
-        """Waits until round `number` has left `phase`; closes the phase itself when its window has passed."""
+        """Waits until round `number` has left `phase`. Closes one whose window has passed, if nobody's action does."""
         again, wait, clocks = 0.0, 0.0, CLOCKS
-        while (round_ := self.round(number)).phase is phase:
+        while self.phase(round_ := self.round(number)) is phase:
             wait = wait or SOON * self.poll * max(1.0, len(round_.roster) / CROWD)
             turn = round_.roster.get(self.address, len(round_.roster) + 1)
-            if self.clock.time() >= max(again, round_.deadline + STAGGER * (turn - 1)):
-                sent = self.send("advance", number, lambda: self.client.advance(number, phase.value))
+            patience = STAGGER * (turn - 1) + SLOWEST * (self._next_phase(round_) is not round_.phase)
+            if self.clock.time() >= max(again, round_.deadline + patience):
+                sent = self._close_phase(round_)
                 # Sent, it shows once it lies deep enough. Refused, the chain's clock is behind, or another was faster.
                 again, clocks = self.clock.time() + (SLOWEST if sent else clocks), min(SLOWEST, 2 * clocks)
             self.pause(wait)
             wait = min(self.poll, LONGER * wait)
         return round_
+
+    def _close_phase(self, round_: Round) -> bool:
+        return self.send("advance", round_.number, lambda: self.client.advance(round_.number, round_.phase.value))
 
     def patiently(self, look: Callable[[], T]) -> T:
         """Retries what is unavailable, for as long as an outage may last. Raises the last Unavailable or RpcError."""

@@ -58,6 +58,14 @@ class Round:
     outcome: tuple[Digest, bytes] | None = None  # (model, verdicts), once final
     abort_reason: AbortReason | None = None
 
+    def next_phase(self, min_updates: int) -> Phase:
+        """The phase whose first action may end this one, once its window has passed; this one, if only an abort can."""
+        if self.phase is Phase.COMMIT and len(self.commits) >= min_updates:
+            return Phase.REVEAL
+        if self.phase is Phase.REVEAL and len(self.reveals) >= min_updates:
+            return Phase.ATTEST
+        return self.phase
+
     @property
     def is_open(self) -> bool:
         return self.phase not in (Phase.FINALIZED, Phase.ABORTED)

@@ -407,11 +407,24 @@ contract RoundLedger is Membership {
     // -------------------------------------------------------------- helpers
 
     /// @dev `round` is the newest, in this phase, and the window is open.
-    function _requirePhase(uint32 round, Phase phase) private view {
+    function _requirePhase(uint32 round, Phase phase) private {
         State storage state = _state;
         if (round != state.number) revert WrongRound(state.number, round);
-        if (phase != state.phase) revert WrongPhase(phase, state.phase);
-        if (block.timestamp >= state.deadline) revert WindowClosed(state.deadline, _now());
+        if (phase == state.phase) {
+            if (block.timestamp >= state.deadline) revert WindowClosed(state.deadline, _now());
+        } else if (!_closedBefore(phase)) {
+            revert WrongPhase(phase, state.phase);
+        }
+    }
+
+    /// @dev Whether the phase before is over, and then closes it as `advance` would: nobody must have called that.
+    function _closedBefore(Phase phase) private returns (bool) {
+        State storage state = _state;
+        if (block.timestamp < state.deadline || _tally.number() < MIN_UPDATES) return false;
+        if (phase == Phase.Reveal && state.phase == Phase.Commit) _closeCommits();
+        else if (phase == Phase.Attest && state.phase == Phase.Reveal) _closeReveals();
+        else return false;
+        return true;
     }
 
     function _seal(uint32 round, address participant, bytes32 metadataHash) private view returns (bytes28) {

@@ -150,6 +150,25 @@ def test_time_ends_every_phase(ledger: Lockstep) -> None:
     assert ledger.history.model == GENESIS
 
 
+def test_the_next_action_closes_a_phase_whose_window_has_passed(ledger: Lockstep) -> None:
+    all_do(ledger, (1, "open", 1), *((seat, "commit", 1, seal(ledger, 1, seat)) for seat in (1, 2)))
+    assert ledger.step(1, "reveal", 1, address(1), metadata(1)) == errors.WrongPhase(2, 1)
+    ledger.pass_time(WINDOW + 5)
+    assert ledger.step(1, "attest", 1, MODEL, VERDICTS) == errors.WrongPhase(3, 1)
+    assert ledger.step(1, "reveal", 1, address(3), metadata(3)) == errors.NotCommitted(address(3), 1)
+    assert isinstance(ledger.step(3, "commit", 1, seal(ledger, 1, 3)), errors.WindowClosed)
+    all_do(ledger, *((seat, "reveal", 1, address(seat), metadata(seat)) for seat in (1, 2)))
+    all_do(ledger, *((seat, "attest", 1, MODEL, VERDICTS) for seat in (3, 1)))
+
+    commit_all(ledger, 2, MODEL)
+    all_do(ledger, *((seat, "reveal", 2, address(seat), metadata(seat, MODEL)) for seat in (1, 2)))
+    ledger.pass_time(WINDOW + 5)
+    again = Digest.of(b"model 2")
+    all_do(ledger, *((seat, "attest", 2, again, VERDICTS) for seat in (3, 1)))
+    assert [round_.phase for round_ in ledger.history.rounds] == [Phase.FINALIZED] * 2
+    ledger.compare_views()
+
+
 # ---------------------------------------------------------------------- errors
 
 

@@ -21,6 +21,7 @@ from chain.client import LedgerClient
 from chain.deploy import load_deployment
 from chain.devnet import Devnet
 from chain.protocol.errors import Code, Pending, VerificationError
+from chain.protocol.events import AbortReason
 from chain.protocol.round import Phase
 from chain.reader import LedgerReader
 from chain.rpc import Rpc
@@ -308,9 +309,12 @@ def test_session_does_not_wait_for_ever_for_a_transaction_that_nobody_mines(net:
     assert session.client._sender.outbox.entries() == []
 
 
-def test_phase_that_is_over_is_closed_once_though_it_shows_only_later(net: Devnet, tmp_path: Path) -> None:
-    """Two of three commit; the sessions see everything five blocks late, and each would close the phase."""
-    made = found_federation(tmp_path, net, 3, 1, None, **(LONG | {"commit_window": 6}))
+def test_phase_that_nobody_acts_in_is_closed_once_though_it_shows_only_later(
+    net: Devnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of three commit, and then nobody reveals. The sessions see everything five blocks late; each would close."""
+    monkeypatch.setattr("fl_node.session.SLOWEST", 3.0)
+    made = found_federation(tmp_path, net, 3, 1, None, **(LONG | {"commit_window": 6, "reveal_window": 6}))
     sessions = [at_depth(made, 1, DEPTH), at_depth(made, 2, DEPTH)]
     with mining(net, 0.2):
         sessions[0].client.open(1)
@@ -319,10 +323,38 @@ def test_phase_that_is_over_is_closed_once_though_it_shows_only_later(net: Devne
             session.load_model(session.round(1).base_model)
             rounds.commit(session, session.round(1))
         with ThreadPoolExecutor(2) as pool:
-            found_ = list(pool.map(lambda session: session.wait_while(1, Phase.COMMIT), sessions))
-    assert {round_.phase for round_ in found_} == {Phase.REVEAL}
+            over = list(pool.map(lambda session: session.wait_while(1, Phase.COMMIT), sessions))
+            assert [session.phase(round_) for session, round_ in zip(sessions, over, strict=True)] == [Phase.REVEAL] * 2
+            ended = list(pool.map(lambda session: session.wait_while(1, Phase.REVEAL), sessions))
+    assert {round_.abort_reason for round_ in ended} == {AbortReason.TOO_FEW_REVEALS}
     told = [kind for session in sessions for kind in kinds(made, session)]
-    assert told.count("advance") == 1
-    assert told.count("refused") <= 4
+    assert told.count("advance") == 2  # the commits closed, the round aborted
+    assert told.count("refused") <= 8
     for session in sessions:
         assert all(transactions(net, session.address))
+
+
+def test_nobody_needs_to_close_a_phase_that_somebody_missed(net: Devnet, nodes: Nodes, tmp_path: Path) -> None:
+    """Processes that act on final blocks. One dies after its commit: the first vote of round 1 closes the reveals, and
+    the first reveal of round 2, where it is missing, the commits.
+    """
+    made = found_federation(tmp_path, net, 3, 2, None, **LONG)
+    for seat in (1, 2, 3):
+        text = made.config(seat).read_text()
+        made.config(seat).write_text(text.replace("depth = 0", 'depth = "finalized"'))
+    with mining(net):
+        nodes.start(*map(made.config, (1, 2, 3)))
+        nodes.wait("commit", "node-3", 1)
+        nodes.kill("node-3")
+        for number, action in ((1, "reveal"), (2, "commit")):
+            for name in ("node-1", "node-2"):
+                nodes.wait(action, name, number)
+            net.increase_time(LONG["commit_window"])
+        ended = {nodes.wait("done", name).values["model"] for name in ("node-1", "node-2")}
+    assert len(ended) == 1
+    history = made.history()
+    assert [round_.phase for round_ in history.rounds] == [Phase.FINALIZED] * 2
+    assert [(len(round_.commits), len(round_.reveals)) for round_ in history.rounds] == [(3, 2), (2, 2)]
+    assert all(all(transactions(net, account.address)) for account in made.accounts)
+    assert "advance" not in {event.kind for event in nodes.seen}
+    assert made.audit()[0] == 0

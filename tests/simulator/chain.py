@@ -120,8 +120,10 @@ class Reader:
 
     @staticmethod
     def _block(number: int, heads: list[bytes]) -> Block:
-        """Its hash is that of what the server says the head was there: another branch has other hashes."""
-        return Block(number, sha256(heads[number - 1]).hexdigest())
+        """Its hash is that of what the server says the head was there: another branch has other hashes. Of its time
+        nothing is asked at depth 0.
+        """
+        return Block(number, sha256(heads[number - 1]).hexdigest(), 0)
 
 
 class Client:

@@ -86,6 +86,7 @@ class Contract(Membership):
     def reveal(self, sender: str, number: int, participant: str, metadata: Metadata) -> None:
         self._require_phase(number, REVEAL)
         self._reveal(number, participant, metadata)
+        self._enter(REVEAL)
         self._emit(f"Revealed(uint32,address,{METADATA},uint64)", [number, participant], [metadata, self.now])
         self._after_reveals(1)
 
@@ -98,6 +99,7 @@ class Contract(Membership):
             taken.append(word(opening))
 
         refusals = [_refusal(take, opening) for opening in openings]
+        self._enter(REVEAL)
         if taken:
             self._emit(f"RevealsRelayed(uint32,uint64,(address,{METADATA})[])", [number], [self.now], Array(taken))
             self._after_reveals(len(taken))
@@ -106,6 +108,7 @@ class Contract(Membership):
     def attest(self, sender: str, number: int, model: bytes, verdicts: bytes) -> None:
         outcome = self._votable(number, model, verdicts)
         self._attest(number, sender)
+        self._enter(ATTEST)
         self._propose(number, outcome, model, verdicts)
         self._emit("Attested(uint32,address,bytes32,uint64)", [number, sender], [outcome, self.now])
         self._after_votes(outcome, model, 1)
@@ -125,6 +128,7 @@ class Contract(Membership):
             taken.append(word(signer))
 
         refusals = [_refusal(take, signature) for signature in signatures]
+        self._enter(ATTEST)
         if taken:
             self._propose(number, outcome, model, verdicts)
             topics = [number, outcome]
@@ -241,10 +245,24 @@ class Contract(Membership):
         state = self.state
         if number != state.number:
             raise errors.WrongRound(state.number, number)
-        if phase != state.phase:
-            raise errors.WrongPhase(phase, state.phase)
-        if self.now >= state.deadline:
+        if phase == state.phase and self.now >= state.deadline:
             raise errors.WindowClosed(state.deadline, self.now)
+        if phase != state.phase and not (phase == self._next_phase() and self.now >= state.deadline):
+            raise errors.WrongPhase(phase, state.phase)
+
+    def _next_phase(self) -> int | None:
+        """What may follow this phase without an abort; to be asked for once its window has passed."""
+        state, enough = self.state, self.rules.min_updates
+        if state.phase == COMMIT and state.commits >= enough:
+            return REVEAL
+        return ATTEST if state.phase == REVEAL and state.reveals >= enough else None
+
+    def _enter(self, phase: int) -> None:
+        """The first action of a phase, now that nothing can refuse it, closes the one before."""
+        if phase == REVEAL and self.state.phase == COMMIT:
+            self._close_commits()
+        elif phase == ATTEST and self.state.phase == REVEAL:
+            self._close_reveals()
 
     def _participant(self, number: int, account: str) -> Member:
         member = self.member(account)

@@ -50,7 +50,8 @@ pragma solidity 0.8.37;
 ///    digests stand for: every node does that before it attests, and any auditor afterwards.
 ///
 /// Time is `block.timestamp` in seconds. A window is open while `block.timestamp < deadline`; a signature is good while
-/// `block.timestamp <= deadline`.
+/// `block.timestamp <= deadline`. A phase ends when all have acted, or after its deadline: then the first action of the
+/// next one closes it, if there are enough to go on.
 interface IRoundLedger {
     // ---------------------------------------------------------------- types
 
@@ -237,12 +238,14 @@ interface IRoundLedger {
     function commit(uint32 round, bytes28 seal) external;
 
     /// @notice Opens the seal of `participant`. Anybody who knows the metadata may bring it: the seal is the authority.
+    /// Closes the commits first, if their deadline has passed.
     function reveal(uint32 round, address participant, Metadata calldata metadata) external;
 
-    /// @notice Votes for an outcome of the round; any participant of its roster may, also one that did not commit.
+    /// @notice Votes for an outcome of the round; any participant of its roster may, also one that did not commit. Closes
+    /// the reveals first, if their deadline has passed.
     function attest(uint32 round, bytes32 newModel, bytes calldata verdicts) external;
 
-    /// @notice Closes the present phase after its deadline: to the next phase, or to an abort.
+    /// @notice Closes the present phase after its deadline: to the next phase, or to an abort. Only an abort needs it.
     function advance(uint32 round) external;
 
     // ------------------------------------------------------------- relaying

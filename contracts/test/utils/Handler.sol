@@ -311,9 +311,9 @@ contract Handler is LedgerTest {
 
         address[] memory alone = new address[](1);
         alone[0] = account;
-        (, bool commits) = acting(IRoundLedger.Phase.Commit);
-        (, bool reveals) = acting(IRoundLedger.Phase.Reveal);
-        (, bool votes) = acting(IRoundLedger.Phase.Attest);
+        bool commits = isOpen(IRoundLedger.Phase.Commit);
+        bool reveals = isOpen(IRoundLedger.Phase.Reveal);
+        bool votes = isOpen(IRoundLedger.Phase.Attest);
         bool[] memory none = new bool[](1);
         if (commits) assertTaken(ledger.relayCommits(round, signedCommits(round, alone)), none);
         if (reveals) assertTaken(ledger.relayReveals(round, openings(round, alone)), none);
@@ -503,10 +503,20 @@ contract Handler is LedgerTest {
 
     // -------------------------------------------------------------- helpers
 
-    /// @dev The newest round, and whether one may act in this phase now.
+    /// @dev The newest round, and whether one may act in this phase now, also when that closes the phase before.
     function acting(IRoundLedger.Phase phase) private view returns (uint32 round, bool now_) {
         IRoundLedger.Round memory current = ledger.currentRound();
-        return (current.number, current.phase == phase && block.timestamp < current.deadline);
+        bool over = block.timestamp >= current.deadline;
+        bool enough = current.phase == IRoundLedger.Phase.Commit
+            ? current.commits >= MIN_UPDATES
+            : current.phase == IRoundLedger.Phase.Reveal && current.reveals >= MIN_UPDATES;
+        bool next = uint256(current.phase) + 1 == uint256(phase) && over && enough;
+        return (current.number, isOpen(phase) || next);
+    }
+
+    function isOpen(IRoundLedger.Phase phase) private view returns (bool) {
+        IRoundLedger.Round memory current = ledger.currentRound();
+        return current.phase == phase && block.timestamp < current.deadline;
     }
 
     function outcomeOf(uint32 round, bool dissents) private pure returns (bytes32) {
