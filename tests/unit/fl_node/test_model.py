@@ -50,6 +50,19 @@ def test_size_follows_from_rules(built: Rules, parameters: int) -> None:
     assert module(torch.zeros(3, *built.data.input_shape)).shape == (3, len(built.data.classes))
 
 
+def test_memory_order_is_the_modules_own_affair() -> None:
+    """Convolutions lie in memory channel by channel, for speed; what comes out of the module lies as its shape says."""
+    module = build_model(rules("cnn"), 1)
+    weight = module.get_parameter("conv2.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert not weight.is_contiguous()
+    found = to_tensors(module)
+    assert all(tensor.flags.c_contiguous for tensor in found.values())
+    load_tensors(module, {name: tensor[...] for name, tensor in found.items()})
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert np.array_equal(to_tensors(module)["conv2.weight"], found["conv2.weight"])
+
+
 def test_genesis_depends_on_the_seed_and_on_nothing_else() -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()
