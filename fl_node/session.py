@@ -184,9 +184,11 @@ class Session:
 
     def phase(self, round_: Round) -> Phase:
         """The phase that this node acts in: once a block that lies deep enough is past the window, nothing can be added
-        to a phase any more, and the next one has begun.
+        to a phase any more, and the next one has begun. Its own clock must say so, too: a server can lie about a
+        block's time, and a node that opens its update early may be copied.
         """
-        return self._next_phase(round_) if self.ledger.time >= round_.deadline else round_.phase
+        now = min(self.ledger.time, self.clock.time())
+        return self._next_phase(round_) if now >= round_.deadline else round_.phase
 
     def _next_phase(self, round_: Round) -> Phase:
         """The phase that begins by itself with the first action behind this one's window.
