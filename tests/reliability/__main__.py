@@ -107,8 +107,8 @@ PARTS = (
     ),
     Part(
         "sweep",
-        ("tests.reliability.sweep", "--points", "500"),
-        ("tests.reliability.sweep", "--points", "2000"),
+        ("tests.reliability.sweep", "--points", "540"),
+        ("tests.reliability.sweep", "--points", "2100"),
         _kills("kill -9 at system calls of a round"),
     ),
     Part("soak", ("tests.reliability.soak",), ("tests.reliability.soak", "--rounds", "300"), _soak),
