@@ -39,7 +39,7 @@ from fl_node.aggregate import aggregate
 from fl_node.gradient import Layout, gradient_matrices
 from fl_node.model import build_model, to_tensors
 from fl_node.packing import pack, unpack
-from fl_node.session import Session
+from fl_node.session import Session, retried
 from fl_node.verify import verify_update
 from tests.integration.harness import Federation, found_federation
 from tests.reliability.tracing import MAIN, Traced, until_traced
@@ -47,6 +47,7 @@ from tests.reliability.tracing import MAIN, Traced, until_traced
 VICTIM, OTHERS = 1, (2, 3)  # seats
 WINDOW = 40_000  # seconds: no phase ends by itself, however long the sweep
 LIMIT = 60.0  # seconds for a try
+PAUSE = 0.05  # seconds between looks at a server that does not answer
 PHASES = {"open": None, "commit": Phase.COMMIT, "reveal": Phase.REVEAL, "attest": Phase.ATTEST}
 
 
@@ -304,7 +305,9 @@ class Stage:
         found += [f"blob {name} was never published" for name in there - {name.name for name in names}]
 
     def history(self) -> History:
-        return ledger.Ledger(LedgerReader(self.rpc, self.made.deployment), self.made.rules).sync()
+        """Anvil, taken back again and again, may not have the state of a block at once: asked again, as by a node."""
+        view = ledger.Ledger(LedgerReader(self.rpc, self.made.deployment), self.made.rules)
+        return retried(view.sync, LIMIT, lambda: time.sleep(PAUSE), lambda _: None)
 
     @property
     def state(self) -> Path:
