@@ -42,12 +42,16 @@ class Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
+class Threads(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64  # five callers at once are too few: the kernel resets the others
+
+
 class Server:
     def __init__(self, answer: Answer) -> None:
         self.seen: list[tuple[tuple[str, int], str, str | None]] = []
         self.handler = type("TestHandler", (Handler,), {"answer": staticmethod(answer), "seen": self.seen})
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), self.handler)
-        self.http.daemon_threads = True
+        self.http = Threads(("127.0.0.1", 0), self.handler)
         self.place = f"127.0.0.1:{self.http.server_port}"
         self.url = f"http://{self.place}"
         threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
