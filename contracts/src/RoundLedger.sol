@@ -412,13 +412,13 @@ contract RoundLedger is Membership {
         if (round != state.number) revert WrongRound(state.number, round);
         if (phase == state.phase) {
             if (block.timestamp >= state.deadline) revert WindowClosed(state.deadline, _now());
-        } else if (!_closedBefore(phase)) {
+        } else if (!_closePhaseBefore(phase)) {
             revert WrongPhase(phase, state.phase);
         }
     }
 
-    /// @dev Whether the phase before is over, and then closes it as `advance` would: nobody must have called that.
-    function _closedBefore(Phase phase) private returns (bool) {
+    /// @dev Closes the phase before, as `advance` would, if its window has passed: false, and nothing, if not.
+    function _closePhaseBefore(Phase phase) private returns (bool) {
         State storage state = _state;
         if (block.timestamp < state.deadline || _tally.number() < MIN_UPDATES) return false;
         if (phase == Phase.Reveal && state.phase == Phase.Commit) _closeCommits();

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -283,6 +283,19 @@ def at_depth(made: Federation, seat: int, depth: int) -> Session:
     return made.session(seat)
 
 
+@dataclass
+class OwnClock:
+    """The clock of one machine, some seconds ahead of the others."""
+
+    ahead: float = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.ahead
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
 def kinds(made: Federation, session: Session) -> list[str]:
     return [kind for who, kind, _, _ in made.events if who == session.address]
 
@@ -332,6 +345,50 @@ def test_phase_that_nobody_acts_in_is_closed_once_though_it_shows_only_later(
     assert told.count("refused") <= 8
     for session in sessions:
         assert all(transactions(net, session.address))
+
+
+def test_node_opens_its_update_only_when_its_own_clock_is_past_the_deadline_too(net: Devnet, tmp_path: Path) -> None:
+    """A server shows blocks of a time that has not come: somebody could still commit a copy of what is opened now."""
+    made = found_federation(tmp_path, net, 3, 1, None, **LONG)
+    sessions = [at_depth(made, seat, 1) for seat in (1, 2)]  # the third never commits: the window decides
+    for session in sessions:
+        session.clock = OwnClock()
+    sessions[0].client.open(1)
+    with mining(net), ThreadPoolExecutor(2) as pool:
+        wait_for(lambda: sessions[0].history().rounds)
+        running = [pool.submit(rounds.run_round, session, 1) for session in sessions]
+        wait_for(lambda: len(made.history().rounds[0].commits) == 2)
+        net.increase_time(2 * LONG["commit_window"])
+        wait_for(lambda: sessions[0].ledger.time >= made.history().rounds[0].deadline)
+        time.sleep(2)  # dozens of looks
+        assert not any(task.done() for task in running)
+        assert not {"reveal", "refused", "advance"} & {kind for _, kind, _, _ in made.events}
+        assert made.history().rounds[0].phase is Phase.COMMIT
+        for session in sessions:
+            session.clock.ahead = 2 * LONG["commit_window"]
+        for task in running:
+            task.result()
+    (round_,) = made.history().rounds
+    assert (round_.phase, len(round_.commits), len(round_.reveals)) == (Phase.FINALIZED, 2, 2)
+
+
+def test_node_opens_its_update_only_when_the_chain_is_past_the_deadline_too(net: Devnet, tmp_path: Path) -> None:
+    """A node whose own clock is fast."""
+    made = found_federation(tmp_path, net, 3, 1, None, **LONG)
+    sessions = [at_depth(made, seat, 1) for seat in (1, 2)]
+    sessions[0].client.open(1)
+    mine(net, 1)
+    for session in sessions:
+        session.load_model(session.round(1).base_model)
+        rounds.commit(session, session.round(1))
+    mine(net, 1)
+    round_ = sessions[0].round(1)
+    assert len(round_.commits) == 2  # enough to go on with
+    sessions[0].clock = OwnClock(2 * LONG["commit_window"])
+    assert sessions[0].phase(round_) is Phase.COMMIT
+    net.increase_time(2 * LONG["commit_window"])
+    mine(net, 2)
+    assert sessions[0].phase(sessions[0].round(1)) is Phase.REVEAL
 
 
 def test_nobody_needs_to_close_a_phase_that_somebody_missed(net: Devnet, nodes: Nodes, tmp_path: Path) -> None:
