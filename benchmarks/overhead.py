@@ -1,8 +1,9 @@
 """Round overhead: everything in a round but local training, for roundledger as it is run (Anvil, one process a node;
 commit, reveal, verification and attestation of every update), and for its peers through `benchmarks/peers`.
 
-A round lasts until the last node holds its model. The longest local training of any node is taken off: all train at the
-same time. The first round is left out: it loads libraries.
+A round lasts until the last node holds its model. Nobody trains much: the peers' clients send their model back as it
+is, our nodes make one step on `RECORDS` records, so that there is an update to rank, encode and verify. The longest of
+these steps is taken off. The first round is left out: it loads libraries.
 """
 
 import io
@@ -25,6 +26,7 @@ from rich.console import Console
 
 from chain.devnet import Devnet
 from chain.protocol.rules import AggregationRules, CompressionRules, SelectionRules
+from fl_node.data import load_records
 from fl_node.demo import set_up, write_data
 from fl_node.fleet import Fleet
 from fl_node.presets import Preset, preset
@@ -32,7 +34,7 @@ from fl_node.presets import Preset, preset
 PEERS = Path(__file__).parent / "peers"
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 HIDDEN = {10_000: [133], 1_000_000: [963, 963], 10_000_000: [3124, 3124]}  # of an mlp from 64 features to 10 classes
-ROUNDS = 6
+ROUNDS, RECORDS = 6, 8
 PHASES = (  # (what, from which event of a node to which)
     ("settle, open the round", "finalized", "train"),
     ("train", "train", "trained"),
@@ -79,12 +81,18 @@ def smallest_training(size: int) -> Preset:
 
 
 def ours(nodes: int, size: int, rounds: int = ROUNDS) -> Overhead:
-    """A federation on Anvil, its nodes as processes, on a handful of records each."""
+    """A federation on Anvil, its nodes as processes, on a handful of records each: more would be training, which many
+    nodes on few cores do one after the other.
+    """
     chosen = smallest_training(size)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder, quiet = Path(name), Console(file=io.StringIO())
-        _, _, files = write_data(folder, chosen, rounds, nodes, seed=1)
+        federation, _, files = write_data(folder, chosen, rounds, nodes, seed=1)
+        for file in files:
+            records = load_records(folder / file, federation.data)
+            few = replace(records, features=records.features[:RECORDS], labels=records.labels[:RECORDS])
+            chosen.write(folder / file, few, federation.data)
         with Devnet.start(log=folder / "anvil.log") as devnet:
             configs = set_up(folder, devnet, chosen, files, 1, quiet)
             with Fleet(configs, folder / "logs") as fleet:

@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
-from web3.contract import Contract
 
-from chain import artifacts
 from chain.blocks import Depth
+from chain.calls import call
 from chain.errors import Reverted, from_revert
 from chain.outbox import Outbox
 from chain.protocol.deployment import Deployment
@@ -38,9 +37,7 @@ class LedgerClient:
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._sender = Sender(rpc, signer, outbox, depth, replace_after=replace_after, pause=pause)
-        self._contract: Contract = self._sender.web3.eth.contract(
-            address=self._sender.web3.to_checksum_address(deployment.address), abi=artifacts.load().abi
-        )
+        self._ledger = deployment.address
 
     @property
     def address(self) -> str:
@@ -123,11 +120,11 @@ class LedgerClient:
         return self._check("relayAttestations", round_number, bytes(model), verdicts, [*map(_signature, signatures)])
 
     def _call(self, key: str | None, name: str, *values: object) -> Receipt:
-        return self._sender.send(key, self._contract.get_function_by_name(name)(*values))
+        return self._sender.send(key, call(self._ledger, name, *values))
 
     def _look(self, name: str, *values: object) -> Any:
         """What a call would return now; nothing is sent."""
-        return self._sender.ask(self._contract.get_function_by_name(name)(*values))
+        return self._sender.ask(call(self._ledger, name, *values))
 
     def _check(self, name: str, *values: object) -> list[Reverted | None]:
         answer = self._look(name, *values)

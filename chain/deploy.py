@@ -7,6 +7,7 @@ from pathlib import Path
 from eth_account.signers.local import LocalAccount
 
 from chain import artifacts
+from chain.calls import creation
 from chain.files import write_atomic
 from chain.protocol.deployment import Deployment, code_hash
 from chain.protocol.digest import Digest
@@ -22,7 +23,6 @@ def deploy(url: str, owner: LocalAccount, rules: Rules, genesis_model: Digest, f
     Raises TrustError when the bytecode that the chain reports is not the committed artifact's, otherwise as
     `Sender.send`.
     """
-    artifact = artifacts.load()
     sender, rpc = Sender(url, owner), Rpc(url)
     on_chain = (
         bytes(rules.digest),
@@ -33,10 +33,9 @@ def deploy(url: str, owner: LocalAccount, rules: Rules, genesis_model: Digest, f
         rules.ledger.min_updates,
         rules.ledger.quorum_bps,
     )
-    contract = sender.web3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
-    receipt = sender.send(None, contract.constructor(owner.address, on_chain))
+    receipt = sender.send(None, creation(owner.address, on_chain))
     code = bytes.fromhex(rpc.call("eth_getCode", receipt.contract, hex(receipt.block))[2:])
-    if not artifact.runtime_matches(code):
+    if not artifacts.runtime_matches(code):
         raise TrustError(Code.L1, f"bytecode of {receipt.contract}", "the committed artifact", code_hash(code))
     return Deployment(
         chain_id=int(rpc.call("eth_chainId"), 16),

@@ -86,8 +86,8 @@ class Rpc:
         self.timeout, self.max_reply = timeout, max_reply
         self._ids = itertools.count(1)
         self._takes_batches = True
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip", **authorization}
-        self._pool = urllib3.PoolManager(maxsize=8, retries=False, headers=headers)
+        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip", **authorization}
+        self._pool = urllib3.connection_from_url(self.name, maxsize=8)
 
     def __repr__(self) -> str:
         return f"Rpc({self.name})"
@@ -102,7 +102,8 @@ class Rpc:
 
     def close(self) -> None:
         """Closes the idle connections; a later call opens new ones."""
-        self._pool.clear()
+        self._pool.close()
+        self._pool = urllib3.connection_from_url(self.name, maxsize=8)
 
     def call(self, method: str, *params: Any) -> Any:
         """The result of `method`. Raises Unavailable if the server could not be asked, RpcError if it refused."""
@@ -168,8 +169,15 @@ class Rpc:
         deadline = time.monotonic() + self.timeout
         limit = urllib3.Timeout(total=self.timeout)
         try:
-            response = self._pool.request(
-                "POST", self._target, body=body, timeout=limit, redirect=False, preload_content=False
+            response = self._pool.urlopen(
+                "POST",
+                self._target,
+                body,
+                self._headers,
+                retries=False,
+                redirect=False,
+                timeout=limit,
+                preload_content=False,
             )
             try:
                 content = self._read(response, deadline)
@@ -210,7 +218,9 @@ def results(rpc: JsonRpc, *calls: Call) -> list[Any]:
 
 
 def _parse_url(url: str) -> tuple[str, str, dict[str, str]]:
-    """The name to show, the address to ask, the authorization header. Raises ConfigError without the URL's text."""
+    """The name to show and to connect to, the path, the authorization header. Raises ConfigError without the URL's
+    text.
+    """
     wrong = ConfigError("RPC URL", "not a usable address", "write http://HOST:PORT or https://HOST")
     try:
         parts = urlsplit(url)
@@ -221,7 +231,7 @@ def _parse_url(url: str) -> tuple[str, str, dict[str, str]]:
         raise wrong
     place = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
     name = f"{parts.scheme}://{place}"
-    target = name + (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if parts.username is None:
         return name, target, {}
     secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

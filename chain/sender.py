@@ -1,8 +1,7 @@
 """Sending transactions from one account, each action once: estimates, receipts, and reverts as typed exceptions.
 
-web3 encodes the call; `chain.flight` sees to it that it arrives. Everything that is asked and sent goes through
-`chain.rpc`, so that a server's answer is bounded in size, depth and time; and a transaction costs three requests, where
-web3 by itself makes nine.
+`chain.flight` sees to it that a transaction arrives. Everything that is asked and sent goes through `chain.rpc`, so
+that a server's answer is bounded in size, depth and time; a transaction costs three requests, where web3 makes nine.
 """
 
 import threading
@@ -11,13 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
 from eth_account.signers.local import LocalAccount
-from web3 import Web3
-from web3.exceptions import Web3Exception
+from eth_utils.address import to_checksum_address
 
 from chain.answers import Answer, meaning
 from chain.blocks import Depth
+from chain.calls import Call
 from chain.errors import UnknownRevert, from_revert
 from chain.flight import Flight, transaction_hash
 from chain.outbox import Entry, MemoryOutbox, Outbox
@@ -28,7 +28,7 @@ from chain.signers import Signer, signer_of
 
 TIMEOUT = 60.0  # seconds that a transaction is waited for
 REPLACE_AFTER = 60.0  # seconds after which a transaction that is not mined is replaced by a dearer one
-POLL, SLOWEST = 0.05, 1.0  # seconds between looks for the receipt: the first wait, and the longest
+POLL, SLOWEST = 0.004, 1.0  # seconds between looks for the receipt: the first wait, and the longest
 REVIVE = 2.0  # seconds between looks for what the network has lost
 _GAS_SHARE, _GAS_EXTRA = 1.25, 40_000  # between estimate and mining the call may turn out to be the last of its phase
 _LOOKS = (0.1, 0.4)  # seconds between looks for the receipt of a nonce that is used
@@ -64,7 +64,6 @@ class Sender:
     ) -> None:
         self.signer, self.depth, self.timeout, self._pause = signer_of(signer), depth, timeout, pause
         self.outbox: Outbox = MemoryOutbox() if outbox is None else outbox
-        self.web3 = Web3()  # of no server: it only encodes
         self._rpc = connect(rpc)
         self._flight = Flight(self._rpc, self.signer, self.outbox, replace_after)
         self._lock = threading.RLock()
@@ -75,8 +74,8 @@ class Sender:
     def address(self) -> str:
         return self.signer.address
 
-    def send(self, key: str | None, call: Any) -> Receipt:
-        """Has `call` (a web3 contract call or constructor) done once for this `key`, and waits until it is mined.
+    def send(self, key: str | None, call: Call) -> Receipt:
+        """Has `call` done once for this `key`, and waits until it is mined.
 
         If the outbox has an entry for the key that is on its way or mined, that one is waited for; otherwise the call
         is estimated, signed, put into the outbox and sent. None: an action that may be done any number of times.
@@ -101,7 +100,7 @@ class Sender:
             self._guarded(self._flight.revive)
         self._kept = block, now
 
-    def _send(self, key: str | None, call: Any) -> Receipt:
+    def _send(self, key: str | None, call: Call) -> Receipt:
         asked = self._asked(call)
         with self._lock:
             self._flight.revive()  # what comes before must not be missing
@@ -116,13 +115,12 @@ class Sender:
             raise UnknownRevert(f"transaction {sent} failed")
         block, gas = int(receipt["blockNumber"], 16), int(receipt["gasUsed"], 16)
         contract = receipt.get("contractAddress")
-        return Receipt(sent, block, gas, contract and Web3.to_checksum_address(contract))
+        return Receipt(sent, block, gas, contract and to_checksum_address(contract))
 
-    def _asked(self, call: Any) -> dict[str, Any]:
+    def _asked(self, call: Call) -> dict[str, str]:
         """The call as `eth_estimateGas` and `eth_call` take it."""
-        nothing = {"chainId": 0, "nonce": 0, "gas": 0, "value": 0, "maxFeePerGas": 0, "maxPriorityFeePerGas": 0}
-        built = call.build_transaction({"from": self.address, **nothing})
-        return {key: built[key] for key in ("from", "to", "data") if built.get(key)}
+        to = {} if call.to is None else {"to": call.to}
+        return {"from": self.address, **to, "data": "0x" + call.data.hex()}
 
     def _resumable(self, key: str | None) -> Entry | None:
         """The entry that does, or has done, what the key says; None if there is none, it failed, or another program
@@ -142,7 +140,7 @@ class Sender:
                 self._pause(wait)
         return None
 
-    def _start(self, key: str | None, asked: dict[str, Any]) -> Entry:
+    def _start(self, key: str | None, asked: dict[str, str]) -> Entry:
         """Estimates, and sends."""
         if self._chain_id is None:
             self._chain_id = int(self._rpc.call("eth_chainId"), 16)
@@ -175,7 +173,7 @@ class Sender:
                     self._flight.revive()
                     entry = next((found for found in self.outbox.entries() if found.nonce == entry.nonce), entry)
             self._pause(wait)
-            wait = min(SLOWEST, 1.5 * wait)
+            wait = min(SLOWEST, 2 * wait)
         return receipt
 
     def _guarded(self, work: Callable[[], T]) -> T:
@@ -186,7 +184,7 @@ class Sender:
             raise self._refused(error) from None
         except RoundledgerError:
             raise
-        except (Web3Exception, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             # whatever becomes of an answer that is none
             raise Unavailable(Code.L1, self._rpc.name, f"a senseless answer ({type(error).__name__})") from None
 
@@ -195,12 +193,11 @@ class Sender:
         found = self._guarded(lambda: self._rpc.call("eth_getBalance", self.address, "latest"))
         return self._guarded(lambda: int(found, 16))
 
-    def ask(self, call: Any) -> Any:
+    def ask(self, call: Call) -> Any:
         """What `call` would return now, in the block to come; nothing is sent. Raises as `send`."""
         answer = self._guarded(lambda: self._rpc.call("eth_call", self._asked(call), "pending"))
-        kinds = [str(output["type"]) for output in call.abi["outputs"]]
         try:
-            values = self.web3.codec.decode(kinds, bytes.fromhex(str(answer).removeprefix("0x")))
+            values = decode(call.returns, bytes.fromhex(str(answer).removeprefix("0x")))
         except (DecodingError, ValueError):
             raise Unavailable(Code.L1, self._rpc.name, "a senseless answer to eth_call") from None
         return values[0] if len(values) == 1 else values
@@ -218,4 +215,4 @@ class Sender:
 def _receipt(mined: dict[str, Any]) -> Receipt:
     block, gas = int(mined["blockNumber"], 16), int(mined["gasUsed"], 16)
     contract = mined.get("contractAddress")
-    return Receipt(mined["transactionHash"], block, gas, contract and Web3.to_checksum_address(contract))
+    return Receipt(mined["transactionHash"], block, gas, contract and to_checksum_address(contract))

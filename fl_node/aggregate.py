@@ -6,7 +6,6 @@ binary64 addition and one rounding to binary32, both exact by IEEE 754, make the
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import lru_cache
 from math import isqrt
@@ -20,6 +19,7 @@ from fl_node.kernels import sums as kernels
 from fl_node.quantise import EXPONENT_MIN, Integers, Quantised
 from fl_node.sparse import Sparse
 from fl_node.tensorfile import Tensors
+from fl_node.threads import shared
 from fl_node.update import LayerUpdate
 from fl_node.verify import VerifiedUpdate
 
@@ -86,8 +86,8 @@ def aggregate(
         load = layer.channels * layer.width + sum(update.layers[index].values.elements.size for update in updates)
         step = max(1, _AT_ONCE * layer.channels // load)
         pieces += [(index, start, min(start + step, layer.channels)) for start in range(0, layer.channels, step)]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(move, pieces))
+    with shared(threads) as mapped:
+        list(mapped(move, pieces))
     return following
 
 

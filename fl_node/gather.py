@@ -3,7 +3,6 @@ attest.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from chain.protocol import verdicts
 from chain.protocol.digest import Digest
@@ -15,6 +14,7 @@ from fl_node.gradient import Layout
 from fl_node.packing import unpack
 from fl_node.selection import common_channels
 from fl_node.store import BlobStore
+from fl_node.threads import shared
 from fl_node.update import decode
 from fl_node.verify import Result, VerifiedUpdate, verdict_of, verify_limits, verify_update
 
@@ -61,8 +61,8 @@ def gather(
     def look_at(who: str) -> Result:
         return look(store, round_, who, layout, rules, common)
 
-    with ThreadPoolExecutor(threads) as pool:
-        results = dict(zip(participants, pool.map(look_at, participants), strict=True))
+    with shared(threads) as mapped:
+        results = dict(zip(participants, mapped(look_at, participants), strict=True))
     while missing := [who for who, result in results.items() if verdict_of(result) == verdicts.EXCLUDED[Code.U1]]:
         if not again(missing):
             break

@@ -8,7 +8,6 @@ tensors' names and shapes.
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from chain.protocol.errors import ConfigError
 from fl_node.kernels import rows as kernels
 from fl_node.tensorfile import Tensors
+from fl_node.threads import shared
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -145,8 +145,8 @@ def gradient_matrices(
             start += part.shape[1]
         return matrix
 
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(gradient, range(len(layout.layers))))
+    with shared(threads) as mapped:
+        return list(mapped(gradient, range(len(layout.layers))))
 
 
 def _layer(name: str, tensors: Mapping[str, np.ndarray[Any, Any]], channels: int, before: Sequence[Layer]) -> Layer:

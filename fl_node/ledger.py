@@ -140,10 +140,11 @@ class Ledger:
         if self.known_head and not self._passed_known_head:
             found = f"{self.history.events} events that never give it"
             raise VerificationError(Code.L4, "history", f"to pass through the head 0x{self.known_head.hex()}", found)
-        pinned = self.reader.deployment
-        verify_created(self.history, pinned.chain_id, pinned.address, pinned.genesis, pinned.rules)
-        if self.rules:
-            verify_rules(self.history, self.rules)
+        if self.at is None:  # what was said at the creation does not change
+            pinned = self.reader.deployment
+            verify_created(self.history, pinned.chain_id, pinned.address, pinned.genesis, pinned.rules)
+            if self.rules:
+                verify_rules(self.history, self.rules)
         self.at = reading.block
 
     def _compare_checkpoint(self) -> None:

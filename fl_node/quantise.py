@@ -19,6 +19,7 @@ from chain.protocol.rules import CompressionRules
 from fl_node.gradient import Matrix
 from fl_node.kernels import rows as kernels
 from fl_node.kernels.compiled import LIMB
+from fl_node.threads import Mapped
 
 ELEMENT_MAX = 127
 EXPONENT_MIN = -30
@@ -141,11 +142,10 @@ def scales_are_canonical(largest: Largest, exponents: Exponents, rules: Compress
     return bool((largest <= top).all() and tight.all())
 
 
-def magnitude_cut(matrices: Sequence[Matrix], entries: int, mapped: Any = map) -> int:
+def magnitude_cut(matrices: Sequence[Matrix], entries: int, mapped: Mapped = map) -> int:
     """The smallest magnitude, as float32 bits, that at most `entries` entries reach; 1 if none needs to be left out.
 
     An order statistic in two passes over the bits and without a sort: magnitudes of floats are ordered as their bits.
-    `mapped` is `map`, or that of a pool of threads.
     """
     if entries >= sum(matrix.size for matrix in matrices):
         return 1

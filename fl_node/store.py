@@ -1,13 +1,18 @@
 """The content-addressed blob store: bytes under the name of their SHA-256, in a folder or an object store.
 
-`obstore` (the Rust `object_store`) does the work: a local path, or `s3://`, `gs://`, `az://` with credentials from
-the environment. Its writes are whole or absent; in a folder they are ours, so that they also outlast a power cut (what
-the ledger has been told of must be there afterwards). What comes back is untrusted: size first, then digest, then the
-caller's own checks.
+`obstore` (the Rust `object_store`) does the work for `s3://`, `gs://`, `az://`, with credentials from the environment.
+Its writes are whole or absent; in a folder they are ours, so that they also outlast a power cut (what the ledger has
+been told of must be there afterwards). What comes back is untrusted: size first, then digest, then the caller's own
+checks.
 """
 
-from collections.abc import Sequence
+import io
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +28,11 @@ from chain.protocol.errors import Code, ConfigError, Unavailable, VerificationEr
 if TYPE_CHECKING:  # the library has it for the type checker only
     from obstore.store import RetryConfig
 
-CHUNK = 1 << 22  # bytes compared at a time
+CHUNK = 1 << 20  # bytes compared at a time
 # The library would try again for minutes and say nothing; whoever asks knows better how long it is worth waiting.
 RETRIES: "RetryConfig" = {"max_retries": 1, "retry_timeout": timedelta(seconds=5)}
+
+Read = Callable[[int], bytes]
 
 
 class BlobStore:
@@ -34,6 +41,7 @@ class BlobStore:
     def __init__(self, location: str | Path, *, create: bool = True) -> None:
         self.location = str(location).removeprefix("file://")
         self._store = _open(self.location, create)
+        self._folder = Path(self.location) if isinstance(self._store, LocalStore) else None
 
     def put(self, *data: bytes | memoryview, digest: Digest | None = None) -> Digest:
         """Stores `data` (one piece after the other) under its digest, or under that of what it unpacks to, in the place
@@ -48,35 +56,18 @@ class BlobStore:
         return name
 
     def _write(self, name: Digest, data: Sequence[bytes | memoryview]) -> None:
-        if isinstance(self._store, LocalStore):
-            write_atomic(Path(self.location) / _path(name), *data)
+        if self._folder:
+            write_atomic(self._folder / _path(name), *data)
         else:
             obstore.put(self._store, _path(name), b"".join(data))
 
     def _holds(self, name: Digest, data: Sequence[bytes | memoryview]) -> bool:
         """Whether these very bytes lie there: whoever can write to the store could have put others under the name."""
-        if self._pipe(name):
-            return False
         try:
-            size = obstore.head(self._store, _path(name))["size"]
-        except (NotFoundError, FileNotFoundError):
+            with self._opened(name) as (size, read):
+                return size == sum(len(piece) for piece in data) and all(_same(piece, read) for piece in data)
+        except (NotFoundError, FileNotFoundError, _NoFile):
             return False
-        if size != sum(len(piece) for piece in data):
-            return False
-        at = 0
-        for piece in data:
-            for start in range(0, len(piece), CHUNK):
-                mine = piece[start : start + CHUNK]
-                theirs = obstore.get_range(self._store, _path(name), start=at + start, length=len(mine))
-                if not np.array_equal(np.frombuffer(theirs.to_bytes(), np.uint8), np.frombuffer(mine, np.uint8)):
-                    return False
-            at += len(piece)
-        return True
-
-    def _pipe(self, name: Digest) -> Path | None:
-        """The path of a named pipe, which would block for ever whoever opens it."""
-        path = Path(self.location) / _path(name)
-        return path if isinstance(self._store, LocalStore) and path.is_fifo() else None
 
     def get(self, digest: Digest, subject: str, max_bytes: int) -> bytes:
         """The blob, at most `max_bytes`, checked against its digest.
@@ -90,12 +81,11 @@ class BlobStore:
 
     def read(self, digest: Digest, subject: str, max_bytes: int) -> bytes:
         """What lies under this digest, compared with nothing: for blobs whose digest is that of what they unpack to."""
-        if path := self._pipe(digest):
-            raise VerificationError(Code.U1, subject, "a file", f"a pipe, which would block for ever, at {path}")
         try:
-            found = obstore.get(self._store, _path(digest))
-            size = found.meta["size"]
-            data = bytes(found.bytes()) if size <= max_bytes else b""
+            with self._opened(digest) as (size, read):
+                data = read(size) if size <= max_bytes else b""
+        except _NoFile as found:
+            raise VerificationError(Code.U1, subject, "a file", found) from None
         except (NotFoundError, FileNotFoundError):
             raise Unavailable(Code.U1, subject, f"no blob {digest} in {self.location}") from None
         except (BaseError, OSError) as error:
@@ -103,6 +93,36 @@ class BlobStore:
         if size > max_bytes:
             raise VerificationError(Code.U1, subject, f"a blob of at most {max_bytes} bytes", f"{size} bytes")
         return data
+
+    @contextmanager
+    def _opened(self, digest: Digest) -> Iterator[tuple[int, Read]]:
+        """The size of a blob, and what reads its next bytes. In a folder without the library, whose own threads cost
+        more than a small file.
+        """
+        if self._folder is None:
+            found = obstore.get(self._store, _path(digest))
+            whole = cache(lambda: io.BytesIO(found.bytes()))  # not before the caller has seen the size
+            yield found.meta["size"], lambda size: whole().read(size)
+            return
+        path = self._folder / _path(digest)
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # to open a pipe would block for ever
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise _NoFile(f"something else at {path}")
+            yield about.st_size, file.read
+
+
+class _NoFile(Exception):
+    """A pipe, a device or a socket under the name of a blob."""
+
+
+def _same(piece: bytes | memoryview, read: Read) -> bool:
+    """Whether these are the next bytes."""
+    for start in range(0, len(piece), CHUNK):
+        mine = np.frombuffer(piece[start : start + CHUNK], np.uint8)
+        if not np.array_equal(np.frombuffer(read(len(mine)), np.uint8), mine):
+            return False
+    return True
 
 
 def _path(digest: Digest) -> str:

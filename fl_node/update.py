@@ -16,7 +16,6 @@ These bytes are what is hashed and committed. What lies in the store is shorter:
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from math import ceil
@@ -35,6 +34,7 @@ from fl_node.quantise import Exponents, Quantised, blocks, magnitude_cut, quanti
 from fl_node.selection import chosen, threshold
 from fl_node.sparse import Sparse
 from fl_node.tensorfile import Tensors
+from fl_node.threads import shared
 
 FORMAT = "roundledger-update/2"
 _TENSORS = {"sent": np.uint8, "exponents": np.uint8, "elements": np.int8}
@@ -94,10 +94,10 @@ def make_update(
 
     `common` is the set to send if the rules ask for a common selection; None: the first one, everything.
     """
-    with ThreadPoolExecutor(threads) as pool:
-        cut = magnitude_cut(gradient, entry_budget(layout, rules.compression), pool.map)
-        quantised = list(pool.map(lambda matrix: quantise(matrix, rules.compression, cut), gradient))
-        norms = tuple(chain.from_iterable(pool.map(Quantised.squared_norms, quantised)))
+    with shared(threads) as mapped:
+        cut = magnitude_cut(gradient, entry_budget(layout, rules.compression), mapped)
+        quantised = list(mapped(lambda matrix: quantise(matrix, rules.compression, cut), gradient))
+        norms = tuple(chain.from_iterable(mapped(Quantised.squared_norms, quantised)))
     sent = chosen(norms, layout, rules.selection, round_number, common)
     parts = []
     for layer, matrix in zip(layout.layers, quantised, strict=True):

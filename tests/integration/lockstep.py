@@ -10,6 +10,7 @@ from eth_utils.crypto import keccak
 from web3 import HTTPProvider, Web3
 
 from chain import artifacts, signing
+from chain.calls import call
 from chain.client import LedgerClient
 from chain.deploy import deploy
 from chain.devnet import Devnet
@@ -166,9 +167,7 @@ class Lockstep:
 
     def _owners_call(self, seat: int, name: str, *values: Any) -> None:
         sender = Sender(self.site.net.url, account(seat))
-        where = sender.web3.to_checksum_address(self.site.deployment.address)
-        contract = sender.web3.eth.contract(address=where, abi=artifacts.load().abi)
-        sender.send(None, contract.get_function_by_name(camel_case(name))(*values))
+        sender.send(None, call(self.site.deployment.address, camel_case(name), *values))
         self.clients[seat] = LedgerClient(self.site.net.url, self.site.deployment, account(seat))  # a nonce further
 
     # ------------------------------------------------------------ comparing

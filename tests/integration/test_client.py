@@ -16,6 +16,7 @@ from web3 import HTTPProvider, Web3
 from web3.contract import Contract
 
 from chain import artifacts, errors, reader
+from chain.calls import call, creation
 from chain.client import LedgerClient
 from chain.deploy import deploy
 from chain.devnet import Devnet
@@ -190,7 +191,8 @@ def test_rounds_history_is_what_the_contract_says_after_every_step(either: Ledge
     ledger.owner.enrol(clients[2].address)  # from round 3 on
     assert ledger.history.members[clients[2].address].from_round == 3
     ledger.net.increase_time(WINDOW)
-    Sender(ledger.net.url, account(ledger.net)).send(None, ledger.contract.functions.advance(2))  # anybody may
+    anybody = Sender(ledger.net.url, account(ledger.net))
+    anybody.send(None, call(ledger.deployment.address, "advance", 2))
     assert ledger.history.rounds[1].abort_reason is AbortReason.TOO_FEW_COMMITS
 
     clients[2].open(3)
@@ -345,24 +347,23 @@ def test_errors_of_attestations(either: Ledger) -> None:
 @pytest.mark.parametrize("kind", ["anvil", "ganache"])
 def test_errors_of_the_constructor(kind: str, request: pytest.FixtureRequest) -> None:
     net: Devnet = request.getfixturevalue(kind)
-    owner, artifact = account(net), artifacts.load()
+    owner = account(net)
     sender = Sender(net.url, owner)
-    constructor = sender.web3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode).constructor
     good = [b"\1" * 32, b"\2" * 32, 60, 60, 60, 2, 6600]
     names = ["rulesDigest", "genesisModel", "commitWindow", "revealWindow", "attestWindow", "minUpdates", "quorumBps"]
     for at, name in enumerate(names):
         wrong = [*good[:at], bytes(32) if at < 2 else 0, *good[at + 1 :]]
         with pytest.raises(errors.InvalidRules) as caught:
-            sender.send(None, constructor(owner.address, tuple(wrong)))
+            sender.send(None, creation(owner.address, tuple(wrong)))
         assert caught.value.field == name.encode()
         assert str(caught.value) == f"the ledger refused: InvalidRules(field={name})"
     for bps in (5000, 10_001):
         raised(
             errors.InvalidRules(b"quorumBps"),
-            lambda bps=bps: sender.send(None, constructor(owner.address, (*good[:6], bps))),  # type: ignore[misc]
+            lambda bps=bps: sender.send(None, creation(owner.address, (*good[:6], bps))),  # type: ignore[misc]
         )
     zero = "0x" + "0" * 40
-    raised(errors.OwnableInvalidOwner(zero), lambda: sender.send(None, constructor(zero, tuple(good))))
+    raised(errors.OwnableInvalidOwner(zero), lambda: sender.send(None, creation(zero, tuple(good))))
 
 
 # ---------------------------------------------------------------- the account
@@ -422,16 +423,16 @@ def test_account_that_cannot_pay_is_a_usage_error(either: Ledger, wei: int) -> N
 
 
 def test_transaction_that_is_not_mined_is_pending_and_the_next_one_works(ledger: Ledger) -> None:
-    sender, views = Sender(ledger.net.url, ledger.owner._sender.signer, timeout=0.5), ledger.contract.functions
+    sender, address = Sender(ledger.net.url, ledger.owner._sender.signer, timeout=0.5), ledger.deployment.address
     addresses = [client.address for client in ledger.clients]
     ledger.net.rpc.call("evm_setAutomine", False)
     try:
         with pytest.raises(Pending, match="is not mined"):
-            sender.send(None, views.enrol(addresses[0]))
+            sender.send(None, call(address, "enrol", addresses[0]))
     finally:
         ledger.net.rpc.call("evm_setAutomine", True)
     ledger.net.rpc.call("evm_mine")
-    sender.send(None, views.enrol(addresses[1]))
+    sender.send(None, call(address, "enrol", addresses[1]))
     assert set(ledger.history.members) == set(addresses[:2])
 
 

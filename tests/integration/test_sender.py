@@ -13,6 +13,7 @@ from harness import ETHER, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chain.calls import Call
 from chain.devnet import Devnet
 from chain.devnet_process import Kind
 from chain.errors import UnknownRevert
@@ -45,14 +46,9 @@ def either(request: pytest.FixtureRequest) -> Devnet:
     return net
 
 
-class Payment:
-    """A call as web3 would build it: some wei's worth of data to an address that does not mind."""
-
-    def __init__(self, data: bytes, to: str = "0x" + "42" * 20) -> None:
-        self.data, self.to = data, to_checksum_address(to)
-
-    def build_transaction(self, transaction: dict[str, Any]) -> dict[str, Any]:
-        return transaction | {"to": self.to, "data": "0x" + self.data.hex()}
+def payment(data: bytes, to: str = "0x" + "42" * 20) -> Call:
+    """Some wei's worth of data to an address that does not mind."""
+    return Call(to_checksum_address(to), data)
 
 
 def rich(net: Devnet) -> LocalAccount:
@@ -112,9 +108,9 @@ def test_connection_lost_while_sending_then_a_restart_sends_the_same_bytes(eithe
             return super().call(method, *params)
 
     with pytest.raises(Unavailable, match="the line is dead"):
-        Sender(Cut(either.url), account, outbox).send("commit 1", Payment(b"once"))
+        Sender(Cut(either.url), account, outbox).send("commit 1", payment(b"once"))
     (written,) = outbox.entries()
-    receipt = Sender(either.url, account, outbox).send("commit 1", Payment(b"another seal, never used"))
+    receipt = Sender(either.url, account, outbox).send("commit 1", payment(b"another seal, never used"))
     assert data_of(mined(either, account)) == [b"once"]
     assert receipt.transaction == transaction_hash(written.raw[0])
     assert outbox.entries() == []  # with depth 0, mined is done
@@ -122,9 +118,9 @@ def test_connection_lost_while_sending_then_a_restart_sends_the_same_bytes(eithe
 
 def test_answer_is_asked_for_again_while_it_is_not_deep_enough(anvil: Devnet) -> None:
     account, outbox = rich(anvil), MemoryOutbox()
-    first = Sender(anvil.url, account, outbox, depth=3).send("attest 1", Payment(b"vote"))
+    first = Sender(anvil.url, account, outbox, depth=3).send("attest 1", payment(b"vote"))
     again = Sender(anvil.url, account, outbox, depth=3)
-    assert again.send("attest 1", Payment(b"vote")) == first
+    assert again.send("attest 1", payment(b"vote")) == first
     again.keep_alive(first.block - 1)
     assert [entry.key for entry in outbox.entries()] == ["attest 1"]
     again.keep_alive(first.block)
@@ -141,8 +137,8 @@ def test_nonces_go_on_from_chain_and_outbox_and_leave_no_gap(anvil: Devnet) -> N
         fields |= {"to": "0x" + "42" * 20, "maxFeePerGas": 10**10, "maxPriorityFeePerGas": 1}
         outbox.put(Entry(f"reveal {nonce}", nonce, (signer.sign_transaction(fields),)))
     sender = Sender(anvil.url, account, outbox)
-    sender.send("attest 1", Payment(b"1"))
-    sender.send("attest 2", Payment(b"3"))
+    sender.send("attest 1", payment(b"1"))
+    sender.send("attest 2", payment(b"3"))
     assert data_of(mined(anvil, account)) == [b"0", b"1", b"2", b"3"]
 
 
@@ -152,14 +148,14 @@ def test_transaction_that_fails_blocks_nothing_and_may_be_tried_again(anvil: Dev
     sender = Sender(anvil.url, account, outbox, depth=5, timeout=20)
     with Manual(anvil) as mine:
         with ThreadPoolExecutor(1) as pool:
-            sending = pool.submit(sender.send, "commit 1", Payment(b"\1" * 32, place))
+            sending = pool.submit(sender.send, "commit 1", payment(b"\1" * 32, place))
             wait_for(lambda: count(anvil, account, "pending") == 1)
             anvil.rpc.call("anvil_setCode", place, "0x600080fd")  # reverts
             mine()
         assert isinstance(sending.exception(), UnknownRevert)
     anvil.rpc.call("anvil_setCode", place, "0x00")
-    sender.send("commit 2", Payment(b"next", place))
-    sender.send("commit 1", Payment(b"again", place))
+    sender.send("commit 2", payment(b"next", place))
+    sender.send("commit 1", payment(b"again", place))
     assert data_of(mined(anvil, account)) == [b"\1" * 32, b"next", b"again"]
 
 
@@ -172,7 +168,7 @@ def test_stuck_transaction_is_replaced_by_a_dearer_one_and_mined_once(anvil: Dev
     with Manual(anvil) as mine:
         for _ in range(2):
             with pytest.raises(Pending, match="is not mined"):
-                sender.send("commit 1", Payment(b"stuck"))
+                sender.send("commit 1", payment(b"stuck"))
         (entry,) = outbox.entries()
         assert len(entry.raw) >= 2
         offers = [Fees.of(decode(raw)) for raw in entry.raw]
@@ -181,7 +177,7 @@ def test_stuck_transaction_is_replaced_by_a_dearer_one_and_mined_once(anvil: Dev
         assert len({decode(raw)["nonce"] for raw in entry.raw}) == 1
         mine()
     assert [tx["hash"] for tx in mined(anvil, account)] == [transaction_hash(entry.raw[-1])]
-    assert sender.send("commit 1", Payment(b"stuck")).transaction == transaction_hash(entry.raw[-1])
+    assert sender.send("commit 1", payment(b"stuck")).transaction == transaction_hash(entry.raw[-1])
 
 
 def test_older_version_that_was_mined_after_all_counts(anvil: Devnet) -> None:
@@ -189,7 +185,7 @@ def test_older_version_that_was_mined_after_all_counts(anvil: Devnet) -> None:
     sender = Sender(anvil.url, account, outbox, depth=5, timeout=0.1)
     with Manual(anvil) as mine:
         with pytest.raises(Pending):
-            sender.send("commit 1", Payment(b"x"))
+            sender.send("commit 1", payment(b"x"))
         (entry,) = outbox.entries()
         dearer = LocalSigner(account).sign_transaction(
             {name: value for name, value in decode(entry.raw[0]).items() if value is not None}
@@ -197,7 +193,7 @@ def test_older_version_that_was_mined_after_all_counts(anvil: Devnet) -> None:
         )
         outbox.put(Entry(entry.key, entry.nonce, (*entry.raw, dearer)))  # written down, and then the power failed
         mine()
-    receipt = Sender(anvil.url, account, outbox, depth=5).send("commit 1", Payment(b"x"))
+    receipt = Sender(anvil.url, account, outbox, depth=5).send("commit 1", payment(b"x"))
     assert receipt.transaction == transaction_hash(entry.raw[0])
     assert count(anvil, account) == 1
 
@@ -205,12 +201,12 @@ def test_older_version_that_was_mined_after_all_counts(anvil: Devnet) -> None:
 def test_offer_that_has_become_too_low_is_raised_at_once(anvil: Devnet) -> None:
     account, outbox = rich(anvil), MemoryOutbox()
     sender = Sender(anvil.url, account, outbox, depth=5)
-    sender.send("commit 1", Payment(b"1"))  # looks at the fees, which are good for a while
+    sender.send("commit 1", payment(b"1"))  # looks at the fees, which are good for a while
     base = int(anvil.rpc.call("eth_getBlockByNumber", "latest", False)["baseFeePerGas"], 16)
     anvil.rpc.call("anvil_setNextBlockBaseFeePerGas", hex(base * 5))
     anvil.rpc.call("evm_mine")
     anvil.rpc.call("anvil_setNextBlockBaseFeePerGas", hex(base * 5))
-    sender.send("commit 2", Payment(b"2"))
+    sender.send("commit 2", payment(b"2"))
     assert data_of(mined(anvil, account)) == [b"1", b"2"]
     assert len(outbox.entries()[-1].raw) > 1
 
@@ -234,11 +230,11 @@ def test_account_without_funds_stops_clearly_and_goes_on_with_them(either: Devne
     either.fund(account.address, 10**12)
     sender = Sender(either.url, account, outbox)
     with pytest.raises(ConfigError, match="not enough funds") as caught:
-        sender.send("commit 1", Payment(b"x"))
+        sender.send("commit 1", payment(b"x"))
     assert caught.value.where == account.address
     assert "the balance is 1e-06 ether" in caught.value.problem
     either.fund(account.address, ETHER)
-    sender.send("commit 1", Payment(b"x"))
+    sender.send("commit 1", payment(b"x"))
     assert data_of(mined(either, account)) == [b"x"]
 
 
@@ -246,7 +242,7 @@ def test_funds_that_ran_out_after_a_reorganisation_lose_nothing(anvil: Devnet) -
     account, outbox = rich(anvil), MemoryOutbox()
     sender = Sender(anvil.url, account, outbox, depth=5)
     anvil.rpc.call("evm_mine")
-    receipt = sender.send("commit 1", Payment(b"x"))
+    receipt = sender.send("commit 1", payment(b"x"))
     anvil.rpc.call("anvil_reorg", 1, [])
     anvil.fund(account.address, 5)
     with pytest.raises(ConfigError, match=r"not enough funds .* is needed"):
@@ -267,7 +263,7 @@ def test_what_a_reorganisation_throws_out_is_sent_again_in_order(anvil: Devnet, 
     sender = Sender(anvil.url, account, outbox, depth=depth)
     for _ in range(depth):
         anvil.rpc.call("evm_mine")
-    receipts = [sender.send(f"commit {number}", Payment(b"%d" % number)) for number in range(depth)]
+    receipts = [sender.send(f"commit {number}", payment(b"%d" % number)) for number in range(depth)]
     anvil.rpc.call("anvil_reorg", depth, [])
     assert count(anvil, account) == 0
     sender.keep_alive(receipts[0].block - 1)
@@ -282,10 +278,10 @@ def test_nonce_that_another_program_used_is_given_up(anvil: Devnet) -> None:
     account, outbox = rich(anvil), MemoryOutbox()
     sender = Sender(anvil.url, account, outbox, depth=5)
     anvil.rpc.call("evm_mine")
-    sender.send("commit 1", Payment(b"ours"))
+    sender.send("commit 1", payment(b"ours"))
     anvil.rpc.call("anvil_reorg", 1, [])
-    Sender(anvil.url, account).send(None, Payment(b"theirs"))
-    sender.send("commit 1", Payment(b"ours"))
+    Sender(anvil.url, account).send(None, payment(b"theirs"))
+    sender.send("commit 1", payment(b"ours"))
     assert data_of(mined(anvil, account)) == [b"theirs", b"ours"]
 
 
@@ -299,9 +295,9 @@ def test_refusal_that_is_none_of_these_leaves_nothing_behind(anvil: Devnet) -> N
             return super().call(method, *params)
 
     with pytest.raises(Unavailable, match="exceeds block gas limit"):
-        Sender(Stubborn(anvil.url), account, outbox).send("commit 1", Payment(b"x"))
+        Sender(Stubborn(anvil.url), account, outbox).send("commit 1", payment(b"x"))
     assert outbox.entries() == []
-    Sender(anvil.url, account, outbox).send("commit 1", Payment(b"x"))
+    Sender(anvil.url, account, outbox).send("commit 1", payment(b"x"))
     assert data_of(mined(anvil, account)) == [b"x"]
 
 
@@ -314,6 +310,6 @@ def test_waiting_for_a_block_can_be_ended_and_loses_nothing(anvil: Devnet) -> No
 
     account, outbox = rich(anvil), MemoryOutbox()
     with Manual(anvil), pytest.raises(Stopped):
-        Sender(anvil.url, account, outbox, pause=stop).send("commit 1", Payment(b"x"))
-    Sender(anvil.url, account, outbox).send("commit 1", Payment(b"x"))
+        Sender(anvil.url, account, outbox, pause=stop).send("commit 1", payment(b"x"))
+    Sender(anvil.url, account, outbox).send("commit 1", payment(b"x"))
     assert data_of(mined(anvil, account)) == [b"x"]

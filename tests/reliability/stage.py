@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from chain.calls import functions
 from chain.crash import VARIABLE
 from chain.devnet import Devnet
 from chain.files import load_rules
@@ -321,10 +322,10 @@ class Stage:
 
     def _transactions(self, first: int) -> Iterator[tuple[str, str, bool, str]]:
         """(from, verb, whether it succeeded, hash) of everything mined from block `first` on."""
-        contract = self.made.client()._contract
+        verbs = {function.selector.hex(): name for name, function in functions().items()}
         for height in range(first, self._height() + 1):
             for sent in self.rpc.call("eth_getBlockByNumber", hex(height), True)["transactions"]:
-                verb = contract.get_function_by_selector(sent["input"][:10]).fn_name
+                verb = verbs[sent["input"][2:10]]
                 receipt = self.rpc.call("eth_getTransactionReceipt", sent["hash"])
                 who = next(a for a in map(self.made.address, (VICTIM, *OTHERS)) if a.lower() == sent["from"].lower())
                 yield who, verb, int(receipt["status"], 16) == 1, sent["hash"]
