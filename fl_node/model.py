@@ -141,9 +141,14 @@ def _counts(tensor: torch.Tensor) -> bool:
     return not (tensor.is_floating_point() or tensor.is_complex())
 
 
+def tensors_of(module: nn.Module) -> Tensors:
+    """The module's float32 tensors by name, in its own memory: they change with it."""
+    return {name: tensor.detach().cpu().numpy() for name, tensor in _float_tensors(module).items()}
+
+
 def to_tensors(module: nn.Module) -> Tensors:
-    """The module's float32 tensors by name: copies, so later training does not change them."""
-    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in _float_tensors(module).items()}
+    """The same, copied, so that later training does not change them."""
+    return {name: tensor.copy() for name, tensor in tensors_of(module).items()}
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -165,4 +170,5 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, npt.NDArray[Any]]) -> 
             raise ConfigError("model", f"tensor {name} has a value that is not finite")
     with torch.no_grad():
         for name, tensor in own.items():
-            tensor.copy_(torch.tensor(tensors[name]))
+            given = tensors[name]
+            tensor.copy_(torch.from_numpy(given if given.flags.writeable else given.copy()))

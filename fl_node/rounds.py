@@ -19,7 +19,7 @@ from fl_node.fetch import fetch_model
 from fl_node.gather import accepted_updates, gather, look, verdicts_of
 from fl_node.gradient import Matrix, gradient_matrices
 from fl_node.journal import Pending
-from fl_node.model import load_tensors, to_tensors
+from fl_node.model import load_tensors, tensors_of
 from fl_node.packing import pack
 from fl_node.session import Session
 from fl_node.tensorfile import Tensors
@@ -98,7 +98,7 @@ def train_locally(session: Session, round_: Round, base: Tensors) -> list[Matrix
     trained = train(session.module, session.records, session.rules, round_.number, seed)
     session.report("trained", round_.number, loss=trained.loss, accuracy=trained.accuracy)
     residual = session.journal.residual(session.layout)
-    return gradient_matrices(session.layout, base, to_tensors(session.module), residual, session.threads)
+    return gradient_matrices(session.layout, base, tensors_of(session.module), residual, session.threads)
 
 
 def reveal(session: Session, round_: Round) -> None:

@@ -41,7 +41,10 @@ class BlobStore:
     def __init__(self, location: str | Path, *, create: bool = True) -> None:
         self.location = str(location).removeprefix("file://")
         self._store = _open(self.location, create)
-        self._folder = Path(self.location) if isinstance(self._store, LocalStore) else None
+
+    @property
+    def _folder(self) -> Path | None:
+        return Path(self.location) if isinstance(self._store, LocalStore) else None
 
     def put(self, *data: bytes | memoryview, digest: Digest | None = None) -> Digest:
         """Stores `data` (one piece after the other) under its digest, or under that of what it unpacks to, in the place

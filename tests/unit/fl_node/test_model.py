@@ -11,7 +11,7 @@ from torch import nn
 
 from chain.protocol.errors import ConfigError
 from chain.protocol.rules import Rules
-from fl_node.model import build_model, load_tensors, to_tensors
+from fl_node.model import build_model, load_tensors, tensors_of, to_tensors
 
 
 def rules(factory: str, shape: tuple[int, ...] = (1, 8, 8), classes: int = 10, **options: Any) -> Rules:
@@ -219,3 +219,20 @@ def test_scalars_load() -> None:
     module.register_parameter("temperature", nn.Parameter(torch.tensor(2.0)))
     load_tensors(module, {"temperature": np.array(3, np.float32)})
     assert to_tensors(module)["temperature"] == 3
+
+
+def test_tensors_of_a_module_change_with_it_and_copies_do_not() -> None:
+    module = build_model(rules("mlp"), 1)
+    own, copied = tensors_of(module), to_tensors(module)
+    load_tensors(module, {name: tensor + 1 for name, tensor in copied.items()})
+    assert all(np.array_equal(own[name], copied[name] + 1) for name in copied)
+
+
+def test_load_takes_what_cannot_be_written_to() -> None:
+    """As a model from the store: it lies in the blob's own bytes."""
+    module = build_model(rules("mlp"), 1)
+    given = to_tensors(build_model(rules("mlp"), 2))
+    for tensor in given.values():
+        tensor.flags.writeable = False
+    load_tensors(module, given)
+    assert all(np.array_equal(tensor, given[name]) for name, tensor in to_tensors(module).items())
