@@ -44,6 +44,7 @@ class Setting:
     epochs: int
     batch_size: int
     learning_rate: float
+    weight_decay: float
     model: dict[str, Any]
     records: int | None = None  # of the training set; None: all
 
@@ -73,6 +74,7 @@ class Federation:
             "epochs": setting.epochs,
             "batch_size": setting.batch_size,
             "learning_rate": setting.learning_rate,
+            "weight_decay": setting.weight_decay,
             "schedule": "linear",
         }
         self.document, self.rules = document, Rules.parse(document, setting.dataset)
@@ -89,7 +91,8 @@ class Federation:
         """Local training: plain SGD, its order drawn from seed, round and seat."""
         load_tensors(self.module, model)
         self.module.train()
-        optimizer = torch.optim.SGD(self.module.parameters(), self.rules.training.rate(number))
+        rules = self.rules.training
+        optimizer = torch.optim.SGD(self.module.parameters(), rules.rate(number), weight_decay=rules.weight_decay)
         order = torch.Generator().manual_seed(self.seed * 1_000_003 + number * 1_009 + seat)
         inputs, labels = self.inputs[seat], self.labels[seat]
         for _ in range(self.setting.epochs):

@@ -6,5 +6,5 @@
     member      node, classify
     auditor     status, audit
 
-Heavy parts (torch, web3) are imported by the commands that need them, so `status` and `audit` start fast.
+Heavy parts (torch, eth-account) are imported by the commands that need them, so `status` and `audit` start fast.
 """
