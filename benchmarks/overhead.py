@@ -184,5 +184,5 @@ class Peer:
 
 SIMULATION = Peer("Flower simulation", "flower", ("--mode", "simulation"), 4, 300, nodes=16)
 # A Python process for every message: with more nodes two cores take minutes for a round.
-SUPERLINK = Peer("Flower SuperLink", "flower", ("--mode", "superlink"), 3, 600, nodes=4)
+SUPERLINK = Peer("Flower SuperLink", "flower", ("--mode", "superlink"), 3, 600, nodes=8)
 FLARE = Peer("NVIDIA FLARE simulator", "flare", (), 4, 120, nodes=16)

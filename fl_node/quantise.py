@@ -7,7 +7,7 @@ integers. With 2 bits an element is a sign or nothing, times one magnitude that 
 ternary compression (Sattler et al. 2019).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -25,6 +25,7 @@ ELEMENT_MAX = 127
 EXPONENT_MIN = -30
 EXPONENT_MAX = 2
 SCALES = np.ldexp(np.float32(1), np.arange(EXPONENT_MIN, EXPONENT_MAX + 1)).astype(np.float32)
+_AT_ONCE = 1 << 30  # entries counted at a time
 _INVERSES = (1 / SCALES).astype(np.float32)  # exact: powers of two
 
 Elements = np.ndarray[Any, np.dtype[np.int8]]
@@ -149,20 +150,30 @@ def magnitude_cut(matrices: Sequence[Matrix], entries: int, mapped: Mapped = map
     """
     if entries >= sum(matrix.size for matrix in matrices):
         return 1
-    prefix, room = 0, entries
-    for shift in (16, 0):
-        counts = sum(mapped(partial(_counts, shift=shift, prefix=prefix), matrices), np.zeros(1 << 16, np.int64))
-        reaching = counts[::-1].cumsum()[::-1]  # how many have at least this magnitude
-        above = int((reaching > room).sum())  # the first of them that few enough reach
-        if shift:
-            prefix, room = above - 1, room - int(reaching[above])
-    return max(1, (prefix << 16) + above)
+    reaching = _reaching(mapped(_counts, matrices))
+    above = int((reaching > entries).sum())  # the first upper half that few enough reach
+    high, room = above - 1, entries - int(reaching[above])
+    low = int((_reaching(mapped(partial(_counts, high=high), matrices)) > room).sum())
+    return max(1, (high << 16) + low)
 
 
-def _counts(matrix: Matrix, shift: int, prefix: int) -> Integers:
-    counts = np.zeros(1 << 16, np.int64)
-    kernels.count_magnitudes(_bits(matrix).ravel(), np.int64(shift), np.int64(prefix), counts)
-    return counts
+def _counts(matrix: Matrix, high: int | None = None) -> Integers:
+    """How often each upper half of a magnitude comes, or with these upper ones each lower half."""
+    found, bits = np.zeros(1 << 16, np.int64), _bits(matrix).ravel()
+    for start in range(0, bits.size, _AT_ONCE):
+        counts = np.zeros(1 << 16, np.uint32)
+        if high is None:
+            kernels.count_high(bits[start : start + _AT_ONCE], counts)
+        else:
+            kernels.count_low(bits[start : start + _AT_ONCE], np.uint32(high), counts)
+        found += counts
+    return found
+
+
+def _reaching(counts: Iterable[Integers]) -> Integers:
+    """How many have at least this half."""
+    summed: Integers = sum(counts, np.zeros(1 << 16, np.int64))
+    return summed[::-1].cumsum()[::-1]
 
 
 def quantise(matrix: Matrix, rules: CompressionRules, cut: int = 1) -> Quantised:

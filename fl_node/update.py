@@ -98,16 +98,18 @@ def make_update(
         cut = magnitude_cut(gradient, entry_budget(layout, rules.compression), mapped)
         quantised = list(mapped(lambda matrix: quantise(matrix, rules.compression, cut), gradient))
         norms = tuple(chain.from_iterable(mapped(Quantised.squared_norms, quantised)))
-    sent = chosen(norms, layout, rules.selection, round_number, common)
-    parts = []
-    for layer, matrix in zip(layout.layers, quantised, strict=True):
-        rows = rows_of(layer, np.asarray(sent, np.int64))
-        values = matrix.rows(rows)
-        parts.append(LayerUpdate(rows, Sparse.of(values) if rules.compression.sparse else values))
+        sent = chosen(norms, layout, rules.selection, round_number, common)
+        channels = np.asarray(sent, np.int64)
+
+        def part(layer: Layer, matrix: Quantised) -> LayerUpdate:
+            values = matrix.rows(rows := rows_of(layer, channels))
+            return LayerUpdate(rows, Sparse.of(values) if rules.compression.sparse else values)
+
+        parts = tuple(mapped(lambda each: part(*each), zip(layout.layers, quantised, strict=True)))
     codes = None
     if rules.selection.selection == "common":
         codes = np.array([norm_code(squared) for squared in norms], np.uint8)
-    return Update(participant, round_number, base_model, sent, tuple(parts), codes)
+    return Update(participant, round_number, base_model, sent, parts, codes)
 
 
 def describe(

@@ -21,12 +21,19 @@ def add_change(residual, after, before):
 
 
 @compiled
-def count_magnitudes(bits, shift, prefix, counts):
-    """Counts the magnitudes whose bits above `shift + 16` are `prefix` by the 16 bits below those."""
+def count_high(bits, counts):
+    """Counts the magnitudes of fewer than 2**32 entries by their upper 16 bits, in counts that fit a core's cache."""
     for entry in range(bits.size):
-        magnitude = np.int64(bits[entry] & MAGNITUDE) >> shift
-        if magnitude >> 16 == prefix:
-            counts[magnitude & 0xFFFF] += 1
+        counts[np.uint32(bits[entry] & MAGNITUDE) >> np.uint32(16)] += np.uint32(1)
+
+
+@compiled
+def count_low(bits, high, counts):
+    """Counts the magnitudes with these upper 16 bits by their lower ones, as `count_high`."""
+    for entry in range(bits.size):
+        magnitude = np.uint32(bits[entry] & MAGNITUDE)
+        if magnitude >> np.uint32(16) == high:
+            counts[magnitude & np.uint32(0xFFFF)] += np.uint32(1)
 
 
 @inlined
