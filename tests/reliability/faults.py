@@ -188,7 +188,7 @@ class LateBlobs:
         aside.mkdir()
 
     def __call__(self, drawn: random.Random) -> str | None:
-        young = sorted(path for path in self._store.glob("*/*") if time.time() - path.stat().st_mtime < 10)
+        young = sorted(path for path in self._store.glob("*/[0-9a-f]*") if time.time() - path.stat().st_mtime < 10)
         if not young:
             return None
         blob = drawn.choice(young)
