@@ -95,15 +95,23 @@ def _all(cases: Sequence[tuple[Any, ...]], what: str, console: Console) -> Itera
             yield each.result()
 
 
-COLUMNS = ("method", "accuracy", "points to dense", "spread", "times fewer bytes", "bytes to dense less 1 point")
+COLUMNS = (
+    "method",
+    "seeds",
+    "accuracy",
+    "points to dense",
+    "spread",
+    "times fewer bytes",
+    "bytes to dense less 1 point",
+)
 
 
 def rows(runs: Sequence[Run], setting: str) -> tuple[str, list[list[str]]]:
-    """A title, and one row a candidate: medians over seeds, each seed compared with dense averaging of that seed."""
-    seeds = sorted({r.seed for r in runs})
+    """A title, and one row a candidate: medians over its seeds, each compared with dense averaging of that seed."""
     found = {(r.candidate, r.seed): r for r in runs if r.setting == setting}
     chosen, made = SETTINGS[setting], []
     for name in dict.fromkeys(candidate for candidate, _ in found):
+        seeds = [seed for candidate, seed in found if candidate == name]
         own, base = [found[name, seed] for seed in seeds], [found[DENSE, seed] for seed in seeds]
         points = [100 * (a.accuracy - b.accuracy) for a, b in zip(own, base, strict=True)]
         times = median(b.uploaded / a.uploaded for a, b in zip(own, base, strict=True))
@@ -111,8 +119,8 @@ def rows(runs: Sequence[Run], setting: str) -> tuple[str, list[list[str]]]:
         reached = f"{median(g for g in goals if g is not None):,.0f}" if None not in goals else "not always"
         spread = f"{min(points):+.2f} to {max(points):+.2f}"
         accuracy = f"{100 * median(a.accuracy for a in own):.2f}"
-        made.append([name, accuracy, f"{median(points):+.2f}", spread, f"{times:.0f}", reached])
-    return f"{chosen.title}: {chosen.participants} participants, {len(seeds)} seeds", made
+        made.append([name, str(len(seeds)), accuracy, f"{median(points):+.2f}", spread, f"{times:.0f}", reached])
+    return f"{chosen.title}: {chosen.participants} participants", made
 
 
 def table(runs: Sequence[Run], setting: str) -> Table:

@@ -43,7 +43,11 @@ class Plan:
 
 
 FULL = Plan(
-    accuracy=(Series("fashion-short", (1, 2, 3)), Series("digits", tuple(range(1, 9)), HEADLINE)),
+    accuracy=(
+        Series("fashion-short", (1, 2, 3)),
+        Series("fashion-short", (4, 5, 6), HEADLINE),
+        Series("digits", tuple(range(1, 9)), HEADLINE),
+    ),
     nodes=(2, 4, 8, 16),
     sizes=tuple(overhead.HIDDEN),
     peers=(SIMULATION, SUPERLINK, FLARE),

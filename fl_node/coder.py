@@ -60,10 +60,22 @@ class Writer:
         return symbols
 
     def data(self) -> bytes:
-        words: bytes = self._range.get_compressed().astype("<u4").tobytes()
+        words = self._words()
         if not self._sections:
             return FEW + words
         return WITH_SECTIONS + np.array(len(words), _LENGTH).tobytes() + words + b"".join(self._sections)
+
+    def _words(self) -> bytes:
+        """What the range coder wrote, big endian and without the zeros at its end. Any last word will do that lies
+        within the coder's last range: one that ends in as many zeros as possible.
+        """
+        words = self._range.get_compressed()
+        _, (lower, size) = self._range.pos()
+        above = (lower + size) >> 32
+        if len(words) and lower >> 32 < words[-1] < above < 1 << 32:
+            zeros = next(zeros for zeros in (24, 16, 8, 0) if -(-int(words[-1]) >> zeros) << zeros < above)
+            words[-1] = -(-int(words[-1]) >> zeros) << zeros
+        return bytes(words.astype(">u4").tobytes().rstrip(b"\0"))
 
 
 class Reader:
@@ -72,7 +84,8 @@ class Reader:
     def __init__(self, data: bytes) -> None:
         self._data, self._at = memoryview(data), 1
         words = self._take(self._length() if data[:1] == WITH_SECTIONS else len(data) - 1)
-        self._range = stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
+        whole = bytes(words) + bytes(-len(words) % 4)
+        self._range = stream.queue.RangeDecoder(np.frombuffer(whole, ">u4").astype(np.uint32))
 
     def modelled(self, count: int, prior: Counts, given: Numbers | None) -> Symbols:
         if count >= MANY:

@@ -1,15 +1,19 @@
 """Updates as they lie in the store: entropy coded, without what the receiver knows from the ledger.
 
 The committed digest is that of the canonical bytes (see `update`), never of these: whoever unpacks gets the canonical
-bytes and compares. Per layer: how many entries differ from zero, the gaps between them, their magnitudes and signs (or
-all entries as they are, where few of them are zero), and the scale of every block that has one. Gaps between entries at
-random are spread geometrically, so that is their model; `coder` does the rest.
+bytes and compares. First which channels were sent, or that those were that have entries. Then per layer: how many
+entries differ from zero, the gaps between them, their magnitudes and signs (or all entries as they are, where few of
+them are zero), and the scale of every block that has one. Gaps between entries at random are spread geometrically, so
+that is their model; `coder` does the rest.
 
 Every count is bounded by the model's layout before it is used: nothing that is read can make the decoder allocate more
 than an update of that model needs.
 """
 
+from dataclasses import replace
 from functools import lru_cache
+from math import comb, log2
+from typing import Any
 
 import numpy as np
 from zstandard import ZstdError
@@ -31,9 +35,9 @@ CODED = {FEW, WITH_SECTIONS}  # first bytes; that of canonical bytes is a multip
 SPARSE = 4  # entries for every one that differs from zero: with fewer, gaps cost more than the zeros do
 STEP = 255  # a symbol that stands for as many places and no entry; smaller ones are gaps
 GAP_BITS = 6  # of a mean gap that are modelled; those below are random
-MAGNITUDE_BITS = 7
 CLASSES = 32  # numbers of bits of a whole number
 _FIXED = float(1 << 30)  # a model with such counts is not changed by what is coded
+_SCALES = EXPONENT_MAX - EXPONENT_MIN + 1
 
 
 def pack(blob: bytes, layout: Layout, rules: Rules) -> bytes:
@@ -42,8 +46,9 @@ def pack(blob: bytes, layout: Layout, rules: Rules) -> bytes:
         update = decode(blob, layout, rules, "packing")
     except VerificationError:
         return blob
-    writer = Writer()
-    _code(writer, layout, rules, update)
+    writer, told = Writer(), _told_by_entries(update, layout)
+    writer.raw(1, 1, np.array([told]))
+    _code(writer, layout, rules, _among_all(update, layout) if told else update, told)
     return writer.data()
 
 
@@ -58,55 +63,112 @@ def unpack(data: bytes, layout: Layout, rules: Rules, participant: str, round_nu
         return data
     try:
         reader = Reader(data)
-        sent, layers, norms = _code(reader, layout, rules, None)
+        told = bool(reader.raw(1, 1, None)[0])
+        sent, layers, norms = _code(reader, layout, rules, None, told)
         reader.end()
     except (ValueError, AssertionError, ZstdError) as error:  # the coders' own words for what they have not written
         raise VerificationError(Code.U1, subject, "a packed update", f"{type(error).__name__}: {error}") from None
     found = Update(participant, round_number, base_model, sent, layers, norms)
-    return encode(found, rules.compression, layout)
+    return encode(_those_with_entries(found, layout) if told else found, rules.compression, layout)
+
+
+# ------------------------------------------------------------- which channels were sent, told by the entries alone
+
+
+def _told_by_entries(update: Update, layout: Layout) -> bool:
+    """Whether to leave out which channels were sent: every one of them has entries, and to look for these among all
+    channels costs no more bits than to name the channels.
+    """
+    among = 0.0
+    for layer, part in zip(layout.layers, update.layers, strict=True):
+        if not isinstance(part.values, Sparse) or not part.values.counts.all():
+            return False
+        among += part.values.entries * log2(layer.channels / max(len(part.channels), 1))
+    return among <= log2(comb(layout.channels, len(update.sent)))
+
+
+def _among_all(update: Update, layout: Layout) -> Update:
+    """The same entries in rows for all channels, most of them empty."""
+    parts = []
+    for layer, part in zip(layout.layers, update.layers, strict=True):
+        assert isinstance(part.values, Sparse)  # noqa: S101 - told by entries
+        counts = np.zeros(layer.channels, np.uint32)
+        exponents = np.full((layer.channels, part.values.exponents.shape[1]), EXPONENT_MIN, np.int8)
+        counts[part.channels], exponents[part.channels] = part.values.counts, part.values.exponents
+        values = replace(part.values, counts=counts, exponents=exponents)
+        parts.append(LayerUpdate(np.arange(layer.channels), values))
+    return replace(update, sent=tuple(range(layout.channels)), layers=tuple(parts))
+
+
+def _those_with_entries(update: Update, layout: Layout) -> Update:
+    """The other way."""
+    parts, sent = [], []
+    for layer, part in zip(layout.layers, update.layers, strict=True):
+        assert isinstance(part.values, Sparse)  # noqa: S101 - told by entries
+        rows = np.flatnonzero(part.values.counts)
+        values = replace(part.values, counts=part.values.counts[rows], exponents=part.values.exponents[rows])
+        parts.append(LayerUpdate(rows, values))
+        sent += (rows + layer.first_channel).tolist()
+    return replace(update, sent=tuple(sent), layers=tuple(parts))
 
 
 # ------------------------------------------------------------- the format, once for both directions
 
 
 def _code(
-    coder: Coder, layout: Layout, rules: Rules, update: Update | None
+    coder: Coder, layout: Layout, rules: Rules, update: Update | None, told: bool
 ) -> tuple[tuple[int, ...], tuple[LayerUpdate, ...], Codes | None]:
-    mask = np.zeros(layout.channels, np.int64)
+    if told and not rules.compression.sparse:
+        raise ValueError("no channels, under rules that send whole ones")
+    mask = np.full(layout.channels, int(told))
     if update is not None:
         mask[list(update.sent)] = 1
-    sent = np.flatnonzero(coder.modelled(layout.channels, np.full(2, 0.5), mask))
+    sent = np.flatnonzero(mask if told else coder.modelled(layout.channels, np.full(2, 0.5), mask))
     norms: Codes | None = None
     if rules.selection.selection == "common":
         given = None if update is None or update.norms is None else update.norms.astype(np.int64)
         norms = coder.modelled(layout.channels, np.full(256, 1 / 64), given)
-    parts = []
+    parts, scales = [], _flat(_SCALES)
     for index, layer in enumerate(layout.layers):
         rows = rows_of(layer, sent)
         known = update.layers[index].values if update is not None else None
-        parts.append(LayerUpdate(rows, _code_layer(coder, layer, len(rows), rules, known)))
+        values = _code_layer(coder, layer, len(rows), rules, scales, known)
+        if rules.compression.bits == 2 and values.entries:
+            scales = _near(int(values.exponents.max()) - EXPONENT_MIN, _SCALES)  # of layers they are much alike
+        parts.append(LayerUpdate(rows, values))
     return tuple(sent.tolist()), tuple(parts), norms
 
 
-def _code_layer(coder: Coder, layer: Layer, rows: int, rules: Rules, known: Values | None) -> Values:
-    """The values of the sent rows of one layer."""
+def _code_layer(coder: Coder, layer: Layer, rows: int, rules: Rules, scales: Counts, known: Values | None) -> Values:
+    """The values of the sent rows of one layer. `scales`: what is expected of the first one."""
     compression, size = rules.compression, rows * layer.width
     exponents = np.full((rows, blocks(layer.width, compression.block)), EXPONENT_MIN, np.int8)
-    count = _code_number(coder, _flat(CLASSES), None if known is None else known.entries) if size else 0
+    expected = _near(_bits(int(size * compression.entry_rate)), CLASSES)
+    count = _code_number(coder, expected, None if known is None else known.entries) if size else 0
     if count > size:
         raise ValueError(f"{count} values in {size} entries")
     top, code = element_max(compression.bits), _code_all if count * SPARSE > size else _code_few
     if compression.bits == 2:  # one magnitude, and then signs
-        top, magnitude = 1, coder.raw(1, MAGNITUDE_BITS, None if known is None else np.array([known.magnitude()]))
-        values = code(coder, count, exponents, layer.width, top, compression, known and known.signs())
-        values.elements[...] *= magnitude.astype(np.int8)
+        magnitude = coder.modelled(1, _MAGNITUDES, None if known is None else np.array([known.magnitude()]))
+        values = code(coder, count, exponents, layer.width, 1, compression, known and known.signs())
+        values.elements[...] *= magnitude.view(np.int8)
     else:
         values = code(coder, count, exponents, layer.width, top, compression, known)
     filled = values.filled
-    scales = None if known is None else known.exponents[filled].astype(np.int64) - EXPONENT_MIN
-    found = coder.modelled(int(filled.sum()), np.full(EXPONENT_MAX - EXPONENT_MIN + 1, 1 / 16), scales)
+    given = None if known is None else known.exponents[filled].astype(np.int64) - EXPONENT_MIN
+    found = _code_scales(coder, int(filled.sum()), compression, scales, given)
     exponents[filled] = found.astype(np.int8) + EXPONENT_MIN  # the values see it: these are their exponents
     return values
+
+
+def _code_scales(coder: Coder, count: int, rules: CompressionRules, first: Counts, given: Any) -> Any:
+    """Of the blocks that have one. With 2 bits all of a layer are the same, unless somebody made them otherwise."""
+    if rules.bits != 2 or not count:
+        return coder.modelled(count, np.full(_SCALES, 1 / 16), given)
+    found = coder.modelled(1, first, None if given is None else given[:1])
+    same = np.full(_SCALES, 1 / 16)
+    same[found] = _FIXED
+    return np.concatenate([found, coder.modelled(count - 1, same, None if given is None else given[1:])])
 
 
 def _code_all(
@@ -168,17 +230,26 @@ def _code_places(coder: Coder, count: int, rows: int, width: int, known: Sparse 
 
 def _code_number(coder: Coder, prior: Counts, given: int | None) -> int:
     """One whole number from 0: the number of bits of n + 1, less one, and then those bits but the first."""
-    whole = None if given is None else given + 1
-    bits = int(coder.modelled(1, prior, None if whole is None else np.array([whole.bit_length() - 1]))[0])
-    rest = coder.raw(1, bits, None if whole is None else np.array([whole - (1 << bits)]))
+    bits = int(coder.modelled(1, prior, None if given is None else np.array([_bits(given)]))[0])
+    rest = coder.raw(1, bits, None if given is None else np.array([given + 1 - (1 << bits)]))
     return (1 << bits) + int(rest[0]) - 1
+
+
+def _bits(number: int) -> int:
+    return (number + 1).bit_length() - 1
 
 
 def _flat(alphabet: int) -> Counts:
     return np.full(max(alphabet, 2), 1 / 4)
 
 
+def _near(centre: int, alphabet: int) -> Counts:
+    """Half as likely with every step away from the centre."""
+    return np.ldexp(1.0, -np.minimum(np.abs(np.arange(alphabet) - centre), 12))
+
+
 _MOSTLY_ZERO = np.concatenate([[16.0], _flat(CLASSES - 1)])
+_MAGNITUDES = np.concatenate([np.full(64, 2.0**-6), np.ones(64)])  # 7 bits of a float32, unless they are at an end
 
 
 @lru_cache(maxsize=256)

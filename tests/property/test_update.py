@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from math import comb, log2
 from typing import Any
 from unittest.mock import patch
 
@@ -245,6 +246,28 @@ def test_damage_to_packed_bytes_gives_u1_or_other_bytes(
         unpacks_or_u1(bytes(packed[:-4]), chosen)
 
 
+@pytest.mark.parametrize("rate", ["1", "0.5"])
+def test_a_small_sparse_update_is_hardly_longer_than_its_places_and_signs(rate: str) -> None:
+    """It tells places and a sign each; all else (counts, magnitudes, scales, the end) is overhead."""
+    layout = Layout.of({"a": np.zeros((64, 65)), "b": np.zeros((32, 73)), "c": np.zeros((10, 65))})
+    chosen = rules(rate, {"bits": 2, "block": 1 << 20, "entry_rate": Decimal("0.018")})
+    lengths, least = [], []
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        gradient = [random.standard_normal((each.channels, each.width)).astype(np.float32) for each in layout.layers]
+        sent = update.make_update(gradient, layout, chosen, PARTICIPANT, ROUND, BASE)
+        blob = update.encode(sent, chosen.compression, layout)
+        lengths.append(8 * len(packed := packing.pack(blob, layout, chosen)))
+        assert packing.unpack(packed, layout, chosen, PARTICIPANT, ROUND, BASE) == blob
+        parts = list(zip(layout.layers, sent.layers, strict=True))
+        counts = [part.values.entries for _, part in parts]
+        all_rows = sum(log2(comb(each.channels * each.width, part.values.entries)) for each, part in parts)
+        own_rows = sum(log2(comb(len(part.channels) * each.width, part.values.entries)) for each, part in parts)
+        named = log2(comb(layout.channels, len(sent.sent))) + own_rows
+        least.append(sum(counts) + min(all_rows, named))
+    assert sum(lengths) / sum(least) < 1.1
+
+
 @pytest.mark.parametrize(("share", "bits"), [(1.0, 8), (0.02, 2), (0.02, 8)])
 def test_large_updates_come_close_to_the_entropy_of_their_entries(share: float, bits: int) -> None:
     random = np.random.default_rng(1)
@@ -256,9 +279,9 @@ def test_large_updates_come_close_to_the_entropy_of_their_entries(share: float, 
     dense = Quantised(elements.reshape(16, -1), np.zeros((16, 1), np.int8), 1 << 20)
     writer = coder.Writer()
     layer, given = Layout.of({"a": dense.elements}).layers[0], Sparse.of(dense) if chosen.sparse else dense
-    packing._code_layer(writer, layer, 16, every, given)
+    packing._code_layer(writer, layer, 16, every, packing._flat(33), given)
     data = writer.data()
-    found = packing._code_layer(coder.Reader(data), layer, 16, every, None)
+    found = packing._code_layer(coder.Reader(data), layer, 16, every, packing._flat(33), None)
     assert (found.values() == dense.values()).all()
     shares = np.unique(elements, return_counts=True)[1] / elements.size
     assert 8 * len(data) / elements.size < 1.03 * -(shares * np.log2(shares)).sum()
