@@ -3,7 +3,7 @@
 Norms are kept squared and exact: whole numbers in units of 2**-60. Ranking squares ranks the norms.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import ldexp, sqrt
@@ -41,12 +41,21 @@ class ChannelTable:
         u32 channel || u128 squared norm, big endian.
         """
         size = LEAF * (4 + NORM_BYTES)
-        norms = b"".join([squared.to_bytes(NORM_BYTES, "big") for squared in self.squared_norms])
-        table = np.empty((len(self.sent), 4 + NORM_BYTES), np.uint8)
-        table[:, :4] = np.asarray(self.sent, ">u4").view(np.uint8).reshape(-1, 4)
-        table[:, 4:] = np.frombuffer(norms, np.uint8).reshape(-1, NORM_BYTES)
+        table = np.zeros((len(self.sent), 4 + NORM_BYTES), np.uint8)
+        table[:, :4] = _big_endian(self.sent, ">u4")
+        if max(self.squared_norms, default=0) < 1 << 64:
+            table[:, -8:] = _big_endian(self.squared_norms, ">u8")  # of many channels several times faster
+        else:
+            norms = b"".join([squared.to_bytes(NORM_BYTES, "big") for squared in self.squared_norms])
+            table[:, 4:] = np.frombuffer(norms, np.uint8).reshape(-1, NORM_BYTES)
         leaves = table.tobytes()
         return merkle.root(leaves[start : start + size] for start in range(0, len(leaves), size))
+
+
+def _big_endian(numbers: Sequence[int], kind: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """One row of bytes a number."""
+    native = np.fromiter(numbers, np.dtype(kind).newbyteorder("="), len(numbers))
+    return native.astype(kind).view(np.uint8).reshape(len(numbers), -1)
 
 
 def channel_norms(layers: Iterable[Quantised | Sparse]) -> tuple[int, ...]:

@@ -6,9 +6,11 @@ been told of must be there afterwards). What comes back is untrusted: size first
 checks.
 """
 
+import fcntl
 import io
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,7 +23,7 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from chain.files import write_atomic
+from chain.files import make_folder, write_atomic
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, ConfigError, Unavailable, VerificationError
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:  # the library has it for the type checker only
     from obstore.store import RetryConfig
 
 CHUNK = 1 << 20  # bytes compared at a time
+PATIENCE, POLL = 2.0, 0.002  # seconds that a writer waits for another one, and between looks
 # The library would try again for minutes and say nothing; whoever asks knows better how long it is worth waiting.
 RETRIES: "RetryConfig" = {"max_retries": 1, "retry_timeout": timedelta(seconds=5)}
 
@@ -60,7 +63,11 @@ class BlobStore:
 
     def _write(self, name: Digest, data: Sequence[bytes | memoryview]) -> None:
         if self._folder:
-            write_atomic(self._folder / _path(name), *data)
+            path = self._folder / _path(name)
+            make_folder(path.parent)
+            with _alone(path.parent):
+                if not self._holds(name, data):
+                    write_atomic(path, *data)
         else:
             obstore.put(self._store, _path(name), b"".join(data))
 
@@ -113,6 +120,26 @@ class BlobStore:
             if not stat.S_ISREG(about.st_mode):
                 raise _NoFile(f"something else at {path}")
             yield about.st_size, file.read
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One writer at a time, if no other one takes too long: nodes that derive the same model do so at the same moment,
+    and a disk is done sooner with one copy than with one for each. Without it a write would be whole or absent, too.
+    """
+    handle, until = os.open(folder, os.O_RDONLY), time.monotonic() + PATIENCE
+    try:
+        while time.monotonic() < until:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(POLL)
+            except OSError:  # a file system without locks
+                break
+        yield
+    finally:
+        os.close(handle)  # and with it the lock
 
 
 class _NoFile(Exception):

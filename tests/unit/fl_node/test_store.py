@@ -1,6 +1,8 @@
 """The blob store in a folder."""
 
+import fcntl
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chain.files import write_atomic
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, ConfigError, Unavailable, VerificationError
+from fl_node import store as store_module
 from fl_node.store import BlobStore
 
 MAX = 1 << 20
@@ -44,6 +48,33 @@ def test_many_writers_of_one_blob(tmp_path: Path) -> None:
         assert set(pool.map(lambda _: BlobStore(tmp_path).put(data), range(16))) == {Digest.of(data)}
     assert BlobStore(tmp_path).get(Digest.of(data), "test", MAX) == data
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file_of(tmp_path, Digest.of(data))]
+
+
+def test_writers_at_the_same_moment_write_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+
+    def write(path: Path, *data: bytes) -> None:
+        written.append(path)
+        time.sleep(0.05)  # the others come meanwhile
+        write_atomic(path, *data)
+
+    monkeypatch.setattr(store_module, "write_atomic", write)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: BlobStore(tmp_path).put(b"hello"), range(8))) == {Digest.of(b"hello")}
+    assert written == [file_of(tmp_path, Digest.of(b"hello"))]
+
+
+def test_a_writer_that_never_ends_is_not_waited_for_forever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "PATIENCE", 0.05)
+    folder = file_of(tmp_path, Digest.of(b"hello")).parent
+    folder.mkdir(parents=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # anybody who can read the folder can do that
+        digest = BlobStore(tmp_path).put(b"hello")
+    finally:
+        os.close(handle)
+    assert BlobStore(tmp_path).get(digest, "test", MAX) == b"hello"
 
 
 def test_what_is_not_there_is_unavailable(tmp_path: Path) -> None:
