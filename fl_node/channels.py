@@ -55,7 +55,7 @@ class ChannelTable:
 def _big_endian(numbers: Sequence[int], kind: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """One row of bytes a number."""
     native = np.fromiter(numbers, np.dtype(kind).newbyteorder("="), len(numbers))
-    return native.astype(kind).view(np.uint8).reshape(len(numbers), -1)
+    return native.astype(kind).view(np.uint8).reshape(len(numbers), native.itemsize)
 
 
 def channel_norms(layers: Iterable[Quantised | Sparse]) -> tuple[int, ...]:
