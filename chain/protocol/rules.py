@@ -167,7 +167,7 @@ class SelectionRules(Table):
     channel's width. `scope`: one budget for the `model`, or one for each `layer`.
     """
 
-    upload_rate: Rate = Decimal("0.5")
+    upload_rate: Rate = Decimal("0.8")
     warm_up: tuple[Rate, ...] = ()
     channels: Literal["output", "path"] = "output"
     layers: tuple[Name, ...] = ()
