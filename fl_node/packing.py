@@ -12,7 +12,7 @@ than an update of that model needs.
 
 from dataclasses import replace
 from functools import lru_cache
-from math import comb, log2
+from math import lgamma, log, log2
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,9 @@ def _told_by_entries(update: Update, layout: Layout) -> bool:
         if not isinstance(part.values, Sparse) or not part.values.counts.all():
             return False
         among += part.values.entries * log2(layer.channels / max(len(part.channels), 1))
-    return among <= log2(comb(layout.channels, len(update.sent)))
+    sent = len(update.sent)
+    choices = lgamma(layout.channels + 1) - lgamma(sent + 1) - lgamma(layout.channels - sent + 1)  # as a logarithm
+    return among <= choices / log(2)
 
 
 def _among_all(update: Update, layout: Layout) -> Update:
