@@ -21,7 +21,7 @@ from rich.progress import track
 
 from benchmarks import accuracy, growth, overhead, report, steps
 from benchmarks.accuracy import Series
-from benchmarks.methods import DENSE, HEADLINE, WINNER
+from benchmarks.methods import CANDIDATES, DENSE, HEADLINE, WINNER
 from benchmarks.overhead import FLARE, SIMULATION, SUPERLINK, Peer
 from chain.protocol.errors import ConfigError
 from fl_node.presets import preset
@@ -44,8 +44,9 @@ class Plan:
 
 FULL = Plan(
     accuracy=(
-        Series("fashion-short", (1, 2, 3)),
-        Series("digits", (1, 2, 3, 4, 5, 6), HEADLINE),
+        Series("fashion-short", (1, 2, 3), HEADLINE),
+        Series("digits", (1, 2, 3, 4, 5), HEADLINE),
+        Series("fashion-short", (1,), tuple(name for name in CANDIDATES if name not in HEADLINE)),
     ),
     nodes=(2, 4, 8, 16),
     sizes=tuple(overhead.HIDDEN),

@@ -87,7 +87,10 @@ class Rpc:
         self._ids = itertools.count(1)
         self._takes_batches = True
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip", **authorization}
-        self._pool = urllib3.connection_from_url(self.name, maxsize=8)
+        try:
+            self._pool = urllib3.connection_from_url(self.name, maxsize=8)
+        except urllib3.exceptions.LocationValueError as error:
+            raise ConfigError("RPC URL", f"not a usable address: {error}") from None
 
     def __repr__(self) -> str:
         return f"Rpc({self.name})"
@@ -102,8 +105,8 @@ class Rpc:
 
     def close(self) -> None:
         """Closes the idle connections; a later call opens new ones."""
-        self._pool.close()
-        self._pool = urllib3.connection_from_url(self.name, maxsize=8)
+        old, self._pool = self._pool, urllib3.connection_from_url(self.name, maxsize=8)
+        old.close()
 
     def call(self, method: str, *params: Any) -> Any:
         """The result of `method`. Raises Unavailable if the server could not be asked, RpcError if it refused."""

@@ -11,7 +11,7 @@ import numpy as np
 import zstandard
 from constriction import stream
 
-FEW, WITH_SECTIONS = b"\1", b"\2"  # the first byte of what was written
+FEW, WITH_SECTIONS = b"\3", b"\4"  # the first byte of what was written; 1 and 2 were those of an earlier format
 MANY = 1 << 12  # symbols
 LONGEST = 16  # bits that the range coder takes at a time
 _LEVEL = 1

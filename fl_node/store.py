@@ -6,15 +6,14 @@ been told of must be there afterwards). What comes back is untrusted: size first
 checks.
 """
 
+import errno
 import fcntl
-import io
 import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,14 +22,14 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from chain.files import make_folder, write_atomic
+from chain.files import make_folder, sync_folder, write_atomic
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, ConfigError, Unavailable, VerificationError
 
 if TYPE_CHECKING:  # the library has it for the type checker only
     from obstore.store import RetryConfig
 
-CHUNK = 1 << 20  # bytes compared at a time
+CHUNK = 1 << 22  # bytes compared at a time
 PATIENCE, POLL = 2.0, 0.002  # seconds that a writer waits for another one, and between looks
 # The library would try again for minutes and say nothing; whoever asks knows better how long it is worth waiting.
 RETRIES: "RetryConfig" = {"max_retries": 1, "retry_timeout": timedelta(seconds=5)}
@@ -57,6 +56,8 @@ class BlobStore:
         try:
             if not self._holds(name, data):
                 self._write(name, data)
+            if self._folder:  # whoever wrote it may have died before this
+                sync_folder((self._folder / _path(name)).parent)
         except (BaseError, OSError) as error:
             raise Unavailable(Code.U1, f"blob {name.short}", _reason(error)) from None
         return name
@@ -76,7 +77,7 @@ class BlobStore:
         try:
             with self._opened(name) as (size, read):
                 return size == sum(len(piece) for piece in data) and all(_same(piece, read) for piece in data)
-        except (NotFoundError, FileNotFoundError, _NoFile):
+        except (NotFoundError, FileNotFoundError, PermissionError, _NoFile):
             return False
 
     def get(self, digest: Digest, subject: str, max_bytes: int) -> bytes:
@@ -110,16 +111,37 @@ class BlobStore:
         more than a small file.
         """
         if self._folder is None:
-            found = obstore.get(self._store, _path(digest))
-            whole = cache(lambda: io.BytesIO(found.bytes()))  # not before the caller has seen the size
-            yield found.meta["size"], lambda size: whole().read(size)
+            yield obstore.head(self._store, _path(digest))["size"], self._ranges(digest)
             return
         path = self._folder / _path(digest)
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # to open a pipe would block for ever
-            about = os.fstat(file.fileno())
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)  # to open a pipe would block for ever
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise _NoFile(f"a socket at {path}") from None
+            raise
+        try:
+            about = os.fstat(handle)
+            if stat.S_ISDIR(about.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "a folder", str(path))
             if not stat.S_ISREG(about.st_mode):
                 raise _NoFile(f"something else at {path}")
-            yield about.st_size, file.read
+            with open(handle, "rb", closefd=False) as file:
+                yield about.st_size, file.read
+        finally:
+            os.close(handle)
+
+    def _ranges(self, digest: Digest) -> Read:
+        """Reads a blob of an object store range by range."""
+        at = 0
+
+        def read(size: int) -> bytes:
+            nonlocal at
+            part = bytes(obstore.get_range(self._store, _path(digest), start=at, length=size)) if size else b""
+            at += len(part)
+            return part
+
+        return read
 
 
 @contextmanager

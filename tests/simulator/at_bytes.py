@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import zstandard
 
-from fl_node import tensorfile
+from fl_node import coder, tensorfile
 from tests.simulator.at_updates import Forge, excluded
 from tests.simulator.attack import Mallory, Prepared
 from tests.simulator.world import RULES
@@ -130,13 +130,13 @@ def zip_bomb(mallory: Mallory, prepared: Prepared) -> Prepared:
     """A packed update whose section unpacks to a thousand times the limit."""
     frame = zstandard.ZstdCompressor().compress(bytes(1 << 20) * 8)
     words = (0).to_bytes(4, "little")
-    return prepared.with_blob(prepared.blob, b"\2" + words + len(frame).to_bytes(4, "little") + frame)
+    return prepared.with_blob(prepared.blob, coder.WITH_SECTIONS + words + len(frame).to_bytes(4, "little") + frame)
 
 
 def random_words(mallory: Mallory, prepared: Prepared) -> Prepared:
     """A packed update of words that no coder has written."""
     words = np.random.default_rng(1).bytes(64)
-    return prepared.with_blob(prepared.blob, b"\1" + words)
+    return prepared.with_blob(prepared.blob, coder.FEW + words)
 
 
 def oversized_claim(mallory: Mallory, prepared: Prepared) -> Prepared:

@@ -223,7 +223,7 @@ def test_credentials_are_sent_and_never_shown(serve: Callable[[Answer], Server])
 @pytest.mark.parametrize(
     "url",
     ["", "x", "ftp://h", "file:///etc/passwd", "ws://h", "http://", "http://h:99999", "http://h:x", "http://[::1",
-     "http://h/SECRET path", "http://h/\nSECRET", "https://SECRET@"],
+     "http://h/SECRET path", "http://h/\nSECRET", "https://SECRET@", "http://ho%st:8545"],
 )  # fmt: skip
 def test_url_unusable_isConfigError(url: str) -> None:  # noqa: N802
     with pytest.raises(ConfigError) as caught:

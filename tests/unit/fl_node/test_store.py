@@ -1,7 +1,9 @@
 """The blob store in a folder."""
 
+import contextlib
 import fcntl
 import os
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -108,6 +110,57 @@ def test_a_folder_in_the_place_of_a_blob_is_unavailable(tmp_path: Path) -> None:
     file_of(tmp_path, digest).mkdir(parents=True)
     with pytest.raises(Unavailable):
         BlobStore(tmp_path).get(digest, "test", MAX)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "socket", "file", "nothing"])
+def test_no_look_leaves_a_descriptor_open(tmp_path: Path, kind: str) -> None:
+    digest = Digest.of(b"hello")
+    path, store = file_of(tmp_path, digest), BlobStore(tmp_path)
+    path.parent.mkdir(parents=True)
+    plant(path, kind)
+    before = descriptors()
+    for _ in range(5):
+        for look in (lambda: store.get(digest, "test", MAX), lambda: store.read(digest, "test", MAX)):
+            with contextlib.suppress(Unavailable, VerificationError):
+                look()
+    assert descriptors() == before
+
+
+def plant(path: Path, kind: str) -> None:
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        bind(path)
+    elif kind == "file":
+        path.write_bytes(b"jello")
+
+
+def bind(path: Path) -> None:
+    """The longest path of a socket is shorter than most temporary folders."""
+    before = Path.cwd()
+    os.chdir(path.parent)
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path.name[:64])
+    finally:
+        os.chdir(before)
+
+
+def test_a_socket_in_the_place_of_a_blob_is_u1_and_is_replaced(tmp_path: Path) -> None:
+    digest, store = Digest.of(b"hello"), BlobStore(tmp_path)
+    file_of(tmp_path, digest).parent.mkdir(parents=True)
+    bind(file_of(tmp_path, digest))
+    with pytest.raises(VerificationError, match="a socket") as caught:
+        store.get(digest, "test", MAX)
+    assert caught.value.code == Code.U1
+    store.put(b"hello")
+    assert store.get(digest, "test", MAX) == b"hello"
 
 
 def test_a_store_that_vanished_is_unavailable(tmp_path: Path) -> None:
