@@ -84,6 +84,8 @@ class Reader:
     def __init__(self, data: bytes) -> None:
         self._data, self._at = memoryview(data), 1
         words = self._take(self._length() if data[:1] == WITH_SECTIONS else len(data) - 1)
+        if len(words) and words[-1] == 0:
+            raise ValueError("zeros at the end, which nobody writes")
         whole = bytes(words) + bytes(-len(words) % 4)
         self._range = stream.queue.RangeDecoder(np.frombuffer(whole, ">u4").astype(np.uint32))
 

@@ -205,6 +205,8 @@ def test_what_was_packed_unpacks_to_the_same_bytes(seed: int, chosen: Rules, mag
         packed = packing.pack(blob, LAYOUT, chosen)
         assert packed[:1] in packing.CODED and (many < coder.MANY or len(packed) < len(blob))
         assert unpack(packed, chosen) == blob
+        with pytest.raises(VerificationError):
+            unpack(packed + b"\0", chosen)
         assert unpack(packed, chosen, ROUND + 1) != blob  # the round is no part of it: the digest tells
 
 
