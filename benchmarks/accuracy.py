@@ -78,14 +78,18 @@ class Series:
     rounds: int | None = None
 
 
-def measure(series: Iterable[Series], console: Console) -> Iterator[Run]:
-    """On all cores, a process each; one after the other as they are done, in the order of the cases."""
+def measure(series: Iterable[Series], console: Console, known: Iterable[Run] = ()) -> Iterator[Run]:
+    """On all cores, a process each; one after the other as they are done, in the order of the cases. What is `known`
+    is not run again.
+    """
+    have = {(run.setting, run.candidate, run.seed): run for run in known}
     cases = [
         (each.setting, name, seed, None, each.rounds)
         for each in series
         for name, seed in product(each.candidates or CANDIDATES, each.seeds)
     ]
-    yield from _all(cases, "accuracy", console)
+    yield from (have[case[:3]] for case in cases if case[:3] in have)
+    yield from _all([case for case in cases if case[:3] not in have], "accuracy", console)
 
 
 def _all(cases: Sequence[tuple[Any, ...]], what: str, console: Console) -> Iterator[Run]:
