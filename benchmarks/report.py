@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,11 @@ def by_setting(found: Iterable[dict[str, Any]]) -> dict[str, list[Run]]:
         history = tuple((size, reached) for size, reached in each["history"])
         runs.setdefault(each["setting"], []).append(Run(each["setting"], each["candidate"], each["seed"], history))
     return runs
+
+
+def accuracy_runs(folder: Path) -> tuple[Run, ...]:
+    """Those that were saved there."""
+    return tuple(chain(*by_setting(_saved(folder, "accuracy")[0]).values()))
 
 
 def accuracy_lines(found: Any) -> Section:

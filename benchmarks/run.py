@@ -6,14 +6,13 @@ Every part writes `<part>.json`, and the report is made of those that are there:
 """
 
 import argparse
-import itertools
 import json
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from rich.progress import track
 
 from benchmarks import accuracy, growth, overhead, report, steps
 from benchmarks.accuracy import Series
-from benchmarks.methods import CANDIDATES, DENSE, HEADLINE, WINNER
+from benchmarks.methods import DENSE, HEADLINE, WINNER
 from benchmarks.overhead import FLARE, SIMULATION, SUPERLINK, Peer
 from chain.protocol.errors import ConfigError
 from fl_node.presets import preset
@@ -41,13 +40,13 @@ class Plan:
     peers: tuple[Peer, ...]
     parameters: int
     histories: tuple[int, ...]
+    known: tuple[accuracy.Run, ...] = ()  # of accuracy, not to be run again
 
 
 FULL = Plan(
     accuracy=(
-        Series("fashion-short", (1, 2, 3), HEADLINE),
-        Series("digits", (1, 2, 3), HEADLINE),
-        Series("fashion-short", (1,), tuple(name for name in CANDIDATES if name not in HEADLINE)),
+        Series("fashion-short", (1, 2, 3)),
+        Series("digits", tuple(range(1, 9)), HEADLINE),
     ),
     nodes=(2, 4, 8, 16),
     sizes=tuple(overhead.HIDDEN),
@@ -65,9 +64,9 @@ QUICK = Plan(
 )
 
 
-def measure_accuracy(plan: Plan, save: Save, console: Console, known: Any = ()) -> Any:
+def measure_accuracy(plan: Plan, save: Save, console: Console) -> Any:
     found = []
-    for run in accuracy.measure(plan.accuracy, console, list(itertools.chain(*report.by_setting(known).values()))):
+    for run in accuracy.measure(plan.accuracy, console, plan.known):
         found.append(asdict(run))
         save(found)  # it takes an hour
     return found
@@ -126,11 +125,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the short version, beside Flower's simulation alone")
     parser.add_argument("--part", action="append", choices=PARTS, help="may be repeated (default: all)")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results; with --quick runs/bench-quick")
-    parser.add_argument("--go-on", action="store_true", help="keep the runs of accuracy.json: it was cut off")
+    parser.add_argument("--go-on", action="store_true", help="keep the accuracy runs that are there: they were cut off")
     options = parser.parse_args()
     plan, console = QUICK if options.quick else FULL, Console()
     folder = options.out or (Path("runs/bench-quick") if options.quick else HERE / "results")
     folder.mkdir(parents=True, exist_ok=True)
+    if options.go_on and (folder / "accuracy.json").exists():
+        plan = replace(plan, known=report.accuracy_runs(folder))
     try:
         for series in plan.accuracy:  # better known before two hours of measurements than after
             preset(accuracy.SETTINGS[series.setting].dataset).records(2, seed=0)
@@ -143,8 +144,7 @@ def main() -> None:
         def save(found: Any, path: Path = path) -> None:
             path.write_text(json.dumps({"about": about(), "found": found}, indent=1) + "\n")
 
-        known = json.loads(path.read_text())["found"] if options.go_on and part == "accuracy" else ()
-        save(measure_accuracy(plan, save, console, known) if known else PARTS[part](plan, save, console))
+        save(PARTS[part](plan, save, console))
         console.print(f"{part}: {time.monotonic() - started:.0f} s, {path}", highlight=False)
     for path in report.write(folder):
         console.print(path, highlight=False)

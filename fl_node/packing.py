@@ -13,7 +13,6 @@ than an update of that model needs.
 from dataclasses import replace
 from functools import lru_cache
 from math import lgamma, log, log2
-from typing import Any
 
 import numpy as np
 from zstandard import ZstdError
@@ -22,7 +21,7 @@ from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
 from chain.protocol.rules import CompressionRules, Rules
 from fl_node.channels import Codes
-from fl_node.coder import FEW, WITH_SECTIONS, Coder, Counts, Reader, Writer
+from fl_node.coder import FEW, WITH_SECTIONS, Coder, Counts, Numbers, Reader, Symbols, Writer
 from fl_node.gradient import Layer, Layout
 from fl_node.kernels import sparse as kernels
 from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Exponents, Quantised, blocks, element_max
@@ -163,7 +162,7 @@ def _code_layer(coder: Coder, layer: Layer, rows: int, rules: Rules, scales: Cou
     return values
 
 
-def _code_scales(coder: Coder, count: int, rules: CompressionRules, first: Counts, given: Any) -> Any:
+def _code_scales(coder: Coder, count: int, rules: CompressionRules, first: Counts, given: Numbers | None) -> Symbols:
     """Of the blocks that have one. With 2 bits all of a layer are the same, unless somebody made them otherwise."""
     if rules.bits != 2 or not count:
         return coder.modelled(count, np.full(_SCALES, 1 / 16), given)
