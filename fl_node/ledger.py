@@ -2,9 +2,11 @@
 
 import time
 from dataclasses import dataclass
+from functools import reduce
 
 from chain.blocks import Block, Depth
 from chain.protocol.errors import Code, Pending, RoundledgerError, TrustError, Unavailable, VerificationError
+from chain.protocol.events import EMPTY_HEAD, extend_head
 from chain.protocol.history import History
 from chain.protocol.rules import Rules
 from chain.reader import LedgerReader, Reading
@@ -12,6 +14,7 @@ from chain.rpc import RpcError
 from fl_node.verify import verify_created, verify_head, verify_rules
 
 LOOKS, PAUSE = 3, 0.2  # how often, and seconds between
+MOMENT = 0.02  # seconds in which a server is done with a block
 RECHECK = 30.0  # seconds after which the server must show again that it is the pinned ledger's
 
 
@@ -107,16 +110,26 @@ class Ledger:
             before = None
         if newest.number < first:  # nothing was looked at: that must not pass for an empty history
             raise self._too_early(newest, first)
-        reading = self.reader.read(before.number + 1 if before else first, newest.number, before)
+        reading = self._read(before.number + 1 if before else first, newest.number, before)
         if before and reading.before != before.hash:
             self._check_deployment(again=True)
-            before, reading = None, self.reader.read(first, newest.number)
+            before, reading = None, self._read(first, newest.number)
         self._check_deployment()
         self.reader.compare(reading, buried=self.depth != 0)
         if self.at and not before:  # blocks that had been replayed are not in the chain any more
             self._reset()
             self.replays += 1
         self._apply(reading)
+
+    def _read(self, first: int, last: int, before: Block | None = None) -> Reading:
+        """While it adds a block, a server may give the head of that one for the head of the one before (Anvil does). So
+        logs and head that do not agree are read again, before they lead to a replay of everything.
+        """
+        reading = self.reader.read(first, last, before)
+        if reduce(extend_head, reading.logs, self.history.head if before else EMPTY_HEAD) != reading.head:
+            time.sleep(MOMENT)
+            reading = self.reader.read(first, last, before)
+        return reading
 
     def _too_early(self, newest: Block, first: int) -> RoundledgerError:
         if self.depth == 0:

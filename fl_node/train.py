@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import chain
 
 import torch
-import torch._dynamo  # the first training step would load it, for seconds, while the commit window is open
 from torch import nn
 from torch.nn import functional
+from torch.optim.sgd import sgd
 
 from chain.protocol.errors import ConfigError, RoundledgerError
 from chain.protocol.rules import Rules, TrainingRules
@@ -88,22 +88,49 @@ def _steps(
     module: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, training: TrainingRules, rate: float, seed: int
 ) -> Iterator[int]:
     """All epochs over `inputs` `[n, *input_shape]`; yields the number of each step (from 1) once it is done."""
-    optimizer = torch.optim.SGD(module.parameters(), rate, training.momentum, weight_decay=training.weight_decay)
+    descend = _descent(list(module.parameters()), training, rate)
     shuffle, step = torch.Generator().manual_seed(seed), 0
     for epoch in range(1, training.epochs + 1):
         order = torch.randperm(len(labels), generator=shuffle)
         for start in range(0, len(labels), training.batch_size):
             rows, step = order[start : start + training.batch_size], step + 1
-            optimizer.zero_grad()
+            module.zero_grad()
             loss = functional.cross_entropy(module(inputs[rows]), labels[rows])
             if not torch.isfinite(loss):
                 raise TrainingDiverged(epoch, step, "the loss")
             loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            descend()
             yield step
         for name, tensor in chain(module.named_parameters(), module.named_buffers()):
             if not torch.isfinite(tensor).all():
                 raise TrainingDiverged(epoch, step, f"tensor {name}")
+
+
+def _descent(parameters: list[nn.Parameter], training: TrainingRules, rate: float) -> Callable[[], None]:
+    """One step of SGD, by torch's own function. Its class `torch.optim.SGD` does the same, but loads the compiler
+    (`torch._dynamo`) first: two seconds of every start of a node.
+    """
+    velocity: dict[nn.Parameter, torch.Tensor | None] = {}
+
+    @torch.no_grad()
+    def step() -> None:
+        moved = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
+        buffers = [velocity.get(parameter) for parameter, _ in moved]
+        sgd(
+            [parameter for parameter, _ in moved],
+            [gradient for _, gradient in moved],
+            buffers,
+            foreach=False,
+            weight_decay=training.weight_decay,
+            momentum=training.momentum,
+            lr=rate,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+        )
+        velocity.update((parameter, buffer) for (parameter, _), buffer in zip(moved, buffers, strict=True))
+
+    return step
 
 
 def _measure(module: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
@@ -121,13 +148,13 @@ def _measure(module: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> t
 def _deterministic(seed: int) -> Iterator[None]:
     """One thread, deterministic algorithms, torch's own randomness seeded; all of it put back afterwards."""
     threads = torch.get_num_threads()
-    strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    strict = torch.get_deterministic_debug_mode()
     with torch.random.fork_rng(devices=[]):
         try:
             torch.set_num_threads(1)
-            torch.use_deterministic_algorithms(True)
+            torch.set_deterministic_debug_mode("error")  # `use_deterministic_algorithms` loads the compiler, too
             torch.default_generator.manual_seed(seed)
             yield
         finally:
-            torch.use_deterministic_algorithms(strict, warn_only=warn)
+            torch.set_deterministic_debug_mode(strict)
             torch.set_num_threads(threads)

@@ -174,7 +174,6 @@ class Federation:
 
     def session(self, seat: int) -> Session:
         """A node in this process, for the test to take through a round step by step."""
-        import torch._dynamo  # noqa: F401 - else the first training step does, for seconds, while a window is open
 
         def report(kind: str, number: int, **values: Any) -> None:
             self.events.append((self.address(seat), kind, number, values))

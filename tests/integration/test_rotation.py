@@ -94,8 +94,6 @@ def rotate(made: Federation, key: str, replacement: str) -> Done:
 
 def expected_update(config: Path, number: int) -> str:
     """The digest of the update that the node of this file would send now."""
-    import torch._dynamo  # noqa: F401 - else the first training step does, for seconds, while a window is open
-
     session = node.load(config, lambda *_, **__: None, threading.Event())
     with closing(session.journal):
         node.finish_interrupted_round(session, session.history())

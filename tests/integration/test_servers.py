@@ -57,6 +57,23 @@ def ledger(made: Federation, *urls: str, depth: Depth = 0) -> Ledger:
     return Ledger(LedgerReader(connect(urls), made.deployment), made.rules, depth=depth)
 
 
+def test_head_that_is_ahead_of_its_block_for_a_moment_is_read_again(made: Federation) -> None:
+    wrong = []
+
+    def ahead(method: str, params: list[Any], result: Any) -> Any:
+        """While Anvil adds a block, the newest one has the head of that."""
+        return another_head(method, params, result) if method == "eth_call" and wrong and wrong.pop() else result
+
+    with proxy(made.url, ahead) as server:
+        reading = ledger(made, server)
+        before = reading.sync()
+        made.client(1).open(1)
+        wrong.append(True)
+        assert len(reading.sync().rounds) == 1
+        assert not wrong
+        assert reading.history is before, "everything was replayed"
+
+
 # ------------------------------------------------------------------- failing over
 
 

@@ -1,6 +1,7 @@
 """Local training: it learns, is the same each time, leaves the process as it was, and says when it diverges."""
 
 import hashlib
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from fl_node.model import Tensors, build_model, to_tensors
 from fl_node.train import TrainingDiverged, TrainResult, train, training_seed
 
 
-def rules(factory: str = "cnn", **training: Any) -> Rules:
-    document = {
+def document(factory: str = "cnn", **training: Any) -> dict[str, Any]:
+    return {
         "format": "roundledger-federation/1",
         "name": "test",
         "model": {"factory": factory},
@@ -26,7 +27,10 @@ def rules(factory: str = "cnn", **training: Any) -> Rules:
         "training": {"rounds": 1, **training},
         "selection": {"upload_rate": 1},
     }
-    return Rules.parse(document, "test")
+
+
+def rules(factory: str = "cnn", **training: Any) -> Rules:
+    return Rules.parse(document(factory, **training), "test")
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +97,43 @@ def test_one_step_is_plain_sgd_with_weight_decay(digits: Records) -> None:
     expected = {name: p.detach() - 0.5 * (p.grad + 0.01 * p.detach()) for name, p in module.named_parameters()}
     for name, tensor in trained(digits, built)[0].items():
         np.testing.assert_allclose(tensor, expected[name].numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_training_is_that_of_torchs_own_optimizer(digits: Records, momentum: float) -> None:
+    built = rules("mlp", batch_size=100, epochs=2, learning_rate=0.1, momentum=momentum, weight_decay=0.01)
+    module = build_model(built, 1)
+    inputs, labels = torch.from_numpy(digits.inputs(built.data)), torch.tensor(digits.labels)
+    optimizer, shuffle = torch.optim.SGD(module.parameters(), 0.1, momentum, weight_decay=0.01), torch.Generator()
+    shuffle.manual_seed(3)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for _ in range(2):
+        for rows in torch.randperm(len(labels), generator=shuffle).split(100):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(module(inputs[rows]), labels[rows]).backward()
+            optimizer.step()
+    torch.set_num_threads(threads)
+    for name, tensor in trained(digits, built)[0].items():
+        np.testing.assert_array_equal(tensor, module.state_dict()[name].numpy())
+
+
+LOADING = """
+import sys
+from chain.protocol.rules import Rules
+from fl_node.data import load_records
+from fl_node.model import build_model
+from fl_node.train import train
+rules = Rules.parse(DOCUMENT, "test")
+train(build_model(rules, 1), load_records("builtin:digits", rules.data), rules, 1, 3)
+sys.exit("torch._dynamo" in sys.modules)
+"""
+
+
+def test_training_does_not_load_the_compiler_of_torch() -> None:
+    """It takes seconds, in which the commit window may pass."""
+    script = LOADING.replace("DOCUMENT", repr(document("mlp", momentum=0.9)))
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 DROPOUT = """
