@@ -1,7 +1,7 @@
 """How cost grows: the exponent of time (and bytes, gas) in participants, parameters and rounds.
 
 Round overhead over participants and parameters comes from `overhead`; here stand the fit, and what a longer history
-costs: the whole audit, and the start of a node that has to replay it.
+costs: the next round, the start of a node that has to replay it, the whole audit.
 """
 
 import io
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from benchmarks.overhead import smallest_training
+from benchmarks.overhead import event_times, overheads, smallest_training
 from chain.deploy import load_deployment
 from chain.devnet import Devnet
 from chain.files import load_rules
@@ -29,6 +29,7 @@ from fl_node.ledger import Ledger
 from fl_node.store import BlobStore
 
 REPEATS = 3
+LAST = 4  # rounds at the end of a history whose overhead counts
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class History:
     """What a history of so many rounds costs, in seconds."""
 
     rounds: int
+    overhead: float  # of its last rounds
     replay: float  # the events, against the head
     audit: float  # everything: blobs, updates, models
 
@@ -45,7 +47,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
 
 
-def histories(counts: Sequence[int], nodes: int = 2) -> list[History]:
+def histories(counts: Sequence[int], nodes: int = 4) -> list[History]:
     """A federation for each number of rounds."""
     return [_history(rounds, nodes) for rounds in counts]
 
@@ -59,9 +61,7 @@ def _history(rounds: int, nodes: int) -> History:
         with Devnet.start(log=folder / "anvil.log") as devnet:
             configs = set_up(folder, devnet, chosen, files, 1, Console(file=io.StringIO()))
             with Fleet(configs, folder / "logs") as fleet:
-                for event in fleet.events():
-                    if event.kind == "exit" and event.values["code"]:
-                        raise RuntimeError(f"{event.node} failed: {fleet.last_words(event.node)}")
+                last = overheads(event_times(fleet), rounds)[-LAST:]
             deployment, rules = load_deployment(folder / "deployment.json"), load_rules(folder / "federation.toml")
             replays, audits = [], []
             for _ in range(REPEATS):
@@ -74,4 +74,4 @@ def _history(rounds: int, nodes: int) -> History:
                 audits.append(time.perf_counter() - started)
                 if audit.exit_code or len(findings) < rounds:
                     raise RuntimeError(f"the audit of {rounds} rounds: {audit.verdict}")
-    return History(rounds, median(replays), median(audits))
+    return History(rounds, median(last), median(replays), median(audits))

@@ -96,14 +96,15 @@ def ours(nodes: int, size: int, rounds: int = ROUNDS) -> Overhead:
         with Devnet.start(log=folder / "anvil.log") as devnet:
             configs = set_up(folder, devnet, chosen, files, 1, quiet)
             with Fleet(configs, folder / "logs") as fleet:
-                times = _times(fleet)
-    return Overhead("roundledger", nodes, parameters(size), _overheads(times, rounds), _phases(times, rounds))
+                times = event_times(fleet)
+    return Overhead("roundledger", nodes, parameters(size), overheads(times, rounds), _phases(times, rounds))
 
 
 Times = dict[tuple[str, int, str], float]  # (node, round, event) -> seconds
 
 
-def _times(fleet: Fleet) -> Times:
+def event_times(fleet: Fleet) -> Times:
+    """When each node first did what, until the last one is done. Raises RuntimeError when one fails."""
     times: Times = {}
     for event in fleet.events():
         times.setdefault((event.node, event.round, event.kind), time.monotonic())
@@ -112,7 +113,8 @@ def _times(fleet: Fleet) -> Times:
     return times
 
 
-def _overheads(times: Times, rounds: int) -> tuple[float, ...]:
+def overheads(times: Times, rounds: int) -> tuple[float, ...]:
+    """Of every round but the first."""
     nodes = {node for node, _, _ in times}
     ends = [max(times[node, number, "finalized"] for node in nodes) for number in range(1, rounds + 1)]
     found = []

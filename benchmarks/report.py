@@ -211,6 +211,7 @@ def growth_lines(given: Any) -> Section:
     for nodes in sorted({r.nodes for r in own}):
         line = sorted((r.parameters, r.typical) for r in own if r.nodes == nodes)
         rows.append(_growth("round overhead", f"parameters, with {nodes} nodes", line))
+    rows.append(_growth("round overhead", "rounds before it", [(h.rounds, h.overhead) for h in histories]))
     rows.append(_growth("replay of the events", "rounds", [(h.rounds, h.replay) for h in histories]))
     rows.append(_growth("whole audit", "rounds", [(h.rounds, h.audit) for h in histories]))
     columns = ["cost", "grows with", "from, to", "seconds", "exponent"]

@@ -159,7 +159,7 @@ def magnitude_cut(matrices: Sequence[Matrix], entries: int, mapped: Mapped = map
 
 def _counts(matrix: Matrix, high: int | None = None) -> Integers:
     """How often each upper half of a magnitude comes, or with these upper ones each lower half."""
-    found, bits = np.zeros(1 << 16, np.int64), _bits(matrix).ravel()
+    found, bits = np.zeros(1 << 16, np.int64), as_bits(matrix).ravel()
     for start in range(0, bits.size, _AT_ONCE):
         counts = np.zeros(1 << 16, np.uint32)
         if high is None:
@@ -187,15 +187,15 @@ def quantise(matrix: Matrix, rules: CompressionRules, cut: int = 1) -> Quantised
     elements = np.empty((rows, width), np.int8)
     exponents = np.full((rows, blocks(width, rules.block)), EXPONENT_MIN, np.int8)
     if rules.bits == 2:
-        count, total = kernels.sign_rows(_bits(matrix), np.int32(cut), elements)
+        count, total = kernels.sign_rows(as_bits(matrix), np.int32(cut), elements)
         if count:
-            magnitude, exponent = _shared(round(Fraction(int(total), int(count))))
+            magnitude, exponent = one_of_all(count, total)
             exponents[Quantised(elements, exponents, rules.block).filled] = exponent
             elements *= np.int8(magnitude)
     else:
         kernels.quantise_rows(
             matrix,
-            _bits(matrix),
+            as_bits(matrix),
             np.int32(cut),
             np.int32(rules.bits - 1),
             np.int32(EXPONENT_MIN),
@@ -207,8 +207,11 @@ def quantise(matrix: Matrix, rules: CompressionRules, cut: int = 1) -> Quantised
     return Quantised(elements, exponents, rules.block)
 
 
-def _shared(bits: int) -> tuple[int, int]:
-    """Element and exponent: seven bits of the float32 with these bits, which are 2**23 * (127 + log2), nearly."""
+def one_of_all(count: int, total: int) -> tuple[int, int]:
+    """Element and exponent that stand for `count` magnitudes with this sum of their float32 bits: seven bits of the
+    float32 whose bits are the mean. As bits are 2**23 * (127 + log2), nearly, it is the geometric mean, nearly.
+    """
+    bits = round(Fraction(int(total), int(count)))
     element, exponent = ((bits & 0x7FFFFF | 0x800000) + (1 << 16)) >> 17, (bits >> 23) - 127 - 6
     if element > ELEMENT_MAX:
         element, exponent = element >> 1, exponent + 1
@@ -217,5 +220,6 @@ def _shared(bits: int) -> tuple[int, int]:
     return max(element >> max(EXPONENT_MIN - exponent, 0), 1), max(exponent, EXPONENT_MIN)
 
 
-def _bits(matrix: Matrix) -> np.ndarray[Any, np.dtype[np.int32]]:
+def as_bits(matrix: Matrix) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """The same memory, if it is contiguous. Without the sign, the bits of float32s are ordered as their magnitudes."""
     return np.ascontiguousarray(matrix).view(np.int32)

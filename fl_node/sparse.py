@@ -20,9 +20,11 @@ from fl_node.quantise import (
     Integers,
     Largest,
     Quantised,
+    as_bits,
     as_integers,
     blocks,
     one_magnitude,
+    one_of_all,
     scales_are_canonical,
 )
 
@@ -51,6 +53,23 @@ class Sparse:
         kernels.list_entries(dense.elements, columns, elements)
         return cls(counts, columns, elements, dense.exponents, dense.block, dense.width)
 
+    @classmethod
+    def signs_of(cls, matrix: Matrix, rules: CompressionRules, cut: int, most: int) -> "Sparse":
+        """What `quantise` with 2 bits makes of float32 `[rows, width]`, in a single pass: the entries whose magnitudes'
+        bits are not below `cut`, of which there are `most` at most.
+        """
+        rows, width = matrix.shape
+        counts, room = np.empty(rows, np.uint32), min(most, matrix.size)
+        columns, elements = np.empty(room, np.uint32), np.empty(room, np.int8)
+        count, total = kernels.list_signs(as_bits(matrix), np.int32(cut), counts, columns, elements)
+        exponents = np.full((rows, blocks(width, rules.block)), EXPONENT_MIN, np.int8)
+        found = cls(counts, columns[:count].copy(), elements[:count].copy(), exponents, rules.block, width)
+        if count:
+            magnitude, exponent = one_of_all(count, total)
+            exponents[found.filled] = exponent
+            found.elements[...] *= np.int8(magnitude)
+        return found
+
     @property
     def bounds(self) -> Integers:
         """Where the entries of each row begin, and where the last ones end, int64 `[rows + 1]`."""
@@ -61,10 +80,16 @@ class Sparse:
         """How many differ from zero."""
         return len(self.elements)
 
-    def rows(self, chosen: slice) -> "Sparse":
-        bounds = self.bounds
-        start, stop, _ = chosen.indices(len(self.counts))
-        entries = slice(int(bounds[start]), int(bounds[max(start, stop)]))
+    def rows(self, chosen: slice | Integers) -> "Sparse":
+        """Those rows: a piece of them, or these numbers, ascending."""
+        if isinstance(chosen, slice):
+            bounds = self.bounds
+            start, stop, _ = chosen.indices(len(self.counts))
+            entries: Any = slice(int(bounds[start]), int(bounds[max(start, stop)]))
+        else:
+            kept = np.zeros(len(self.counts), bool)
+            kept[chosen] = True
+            entries = np.repeat(kept, self.counts)
         return Sparse(
             self.counts[chosen],
             self.columns[entries],

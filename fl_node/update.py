@@ -94,16 +94,23 @@ def make_update(
 
     `common` is the set to send if the rules ask for a common selection; None: the first one, everything.
     """
+    compression, most = rules.compression, entry_budget(layout, rules.compression)
     with shared(threads) as mapped:
-        cut = magnitude_cut(gradient, entry_budget(layout, rules.compression), mapped)
-        quantised = list(mapped(lambda matrix: quantise(matrix, rules.compression, cut), gradient))
-        norms = tuple(chain.from_iterable(mapped(Quantised.squared_norms, quantised)))
+        cut = magnitude_cut(gradient, most, mapped)
+
+        def values(matrix: Matrix) -> Quantised | Sparse:
+            if compression.bits == 2 and compression.sparse:
+                return Sparse.signs_of(matrix, compression, cut, most)
+            return quantise(matrix, compression, cut)
+
+        quantised = list(mapped(values, gradient))
+        norms = tuple(chain.from_iterable(mapped(lambda each: each.squared_norms(), quantised)))
         sent = chosen(norms, layout, rules.selection, round_number, common)
         channels = np.asarray(sent, np.int64)
 
-        def part(layer: Layer, matrix: Quantised) -> LayerUpdate:
-            values = matrix.rows(rows := rows_of(layer, channels))
-            return LayerUpdate(rows, Sparse.of(values) if rules.compression.sparse else values)
+        def part(layer: Layer, found: Quantised | Sparse) -> LayerUpdate:
+            sent = found.rows(rows := rows_of(layer, channels))
+            return LayerUpdate(rows, Sparse.of(sent) if compression.sparse and isinstance(sent, Quantised) else sent)
 
         parts = tuple(mapped(lambda each: part(*each), zip(layout.layers, quantised, strict=True)))
     codes = None

@@ -115,7 +115,7 @@ def largest_elements(elements, block, largest):
 
 
 @inlined
-def _square(elements):
+def square_sum(elements):
     total = np.int64(0)
     for entry in range(elements.size):
         total += np.int32(elements[entry]) * np.int32(elements[entry])
@@ -131,7 +131,7 @@ def norm_limbs(elements, exponents, block, lowest, limbs):
             limb = shift >> 5
             stop = min((index + 1) * block, elements.shape[1])
             for start in range(index * block, stop, PIECE):
-                shifted = _square(elements[row, start : min(start + PIECE, stop)]) << (shift & 31)
+                shifted = square_sum(elements[row, start : min(start + PIECE, stop)]) << (shift & 31)
                 limbs[row, limb] += shifted & LIMB
                 limbs[row, limb + 1] += shifted >> 32
 

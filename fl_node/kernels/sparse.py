@@ -5,7 +5,8 @@
 
 import numpy as np
 
-from fl_node.kernels.compiled import LIMB, compiled
+from fl_node.kernels.compiled import LIMB, MAGNITUDE, compiled, inlined
+from fl_node.kernels.rows import PIECE, square_sum
 
 
 @compiled
@@ -29,6 +30,25 @@ def list_entries(elements, columns, kept):
                 columns[at] = entry
                 kept[at] = line[entry]
                 at += 1
+
+
+@compiled
+def list_signs(bits, cut, counts, columns, signs):
+    """Column and sign of all entries whose magnitudes are not below `cut`, row after row. Returns how many there are,
+    and the sum of their magnitudes' bits.
+    """
+    at, total = np.int64(0), np.int64(0)
+    for row in range(bits.shape[0]):
+        line, first = bits[row], at
+        for entry in range(line.size):
+            magnitude = line[entry] & MAGNITUDE
+            if magnitude >= cut:
+                columns[at] = entry
+                signs[at] = np.int8(1) if line[entry] >= 0 else np.int8(-1)
+                total += magnitude
+                at += 1
+        counts[row] = at - first
+    return at, total
 
 
 @compiled
@@ -56,18 +76,37 @@ def list_gaps(symbols, step, low, rest, width, counts, columns):
     return at == columns.size and far == 0
 
 
+@inlined
+def _ascend(columns):
+    right = True
+    for entry in range(columns.size - 1):
+        right &= columns[entry] < columns[entry + 1]
+    return right
+
+
+@inlined
+def _extremes(elements):
+    least, most = np.int16(1), np.int16(0)
+    for entry in range(elements.size):
+        magnitude = np.int16(abs(np.int16(elements[entry])))
+        least, most = min(least, magnitude), max(most, magnitude)
+    return least, most
+
+
 @compiled
 def largest_elements(bounds, columns, elements, block, width, largest):
     """The largest magnitude of each block. False when columns do not ascend or lie outside, or an element is zero."""
     for row in range(bounds.size - 1):
-        before = np.int64(-1)
-        for entry in range(bounds[row], bounds[row + 1]):
-            column, magnitude = np.int64(columns[entry]), np.int16(abs(np.int16(elements[entry])))
-            if column <= before or column >= width or magnitude == 0:
-                return False
-            index = 0 if largest.shape[1] == 1 else column // block
+        where, line = columns[bounds[row] : bounds[row + 1]], elements[bounds[row] : bounds[row + 1]]
+        least, most = _extremes(line)
+        if least == 0 or not _ascend(where) or (where.size and where[-1] >= width):
+            return False
+        if largest.shape[1] == 1:
+            largest[row, 0] = most
+            continue
+        for entry in range(line.size):
+            index, magnitude = np.int64(where[entry]) // block, np.int16(abs(np.int16(line[entry])))
             largest[row, index] = max(largest[row, index], magnitude)
-            before = column
     return True
 
 
@@ -75,9 +114,15 @@ def largest_elements(bounds, columns, elements, block, width, largest):
 def norm_limbs(bounds, columns, elements, exponents, block, lowest, limbs):
     """As `rows.norm_limbs`."""
     for row in range(bounds.size - 1):
+        if exponents.shape[1] == 1:
+            shift = 2 * (np.int64(exponents[row, 0]) - lowest)
+            for start in range(bounds[row], bounds[row + 1], PIECE):
+                shifted = square_sum(elements[start : min(start + PIECE, bounds[row + 1])]) << (shift & 31)
+                limbs[row, shift >> 5] += shifted & LIMB
+                limbs[row, (shift >> 5) + 1] += shifted >> 32
+            continue
         for entry in range(bounds[row], bounds[row + 1]):
-            index = 0 if exponents.shape[1] == 1 else np.int64(columns[entry]) // block
-            shift = 2 * (np.int64(exponents[row, index]) - lowest)
+            shift = 2 * (np.int64(exponents[row, np.int64(columns[entry]) // block]) - lowest)
             shifted = np.int64(np.int32(elements[entry]) * np.int32(elements[entry])) << (shift & 31)
             limbs[row, shift >> 5] += shifted & LIMB
             limbs[row, (shift >> 5) + 1] += shifted >> 32

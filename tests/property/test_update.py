@@ -673,16 +673,20 @@ def test_handmade_sparse_blobs_are_refused_for_u2(name: str) -> None:
 
 @given(st.integers(0, 2**32), st.sampled_from([2, 3, 8]), st.sampled_from([1, 7, 1000]))
 def test_sparse_rows_are_the_dense_ones(seed: int, bits: int, block: int) -> None:
-    """Norms, scales, residual and values, entry by entry, and a slice of the rows."""
+    """Norms, scales, residual and values, entry by entry, and some of the rows."""
     for matrix in random_gradient(seed):
         chosen = rules("1", {"bits": bits, "block": block, "entry_rate": Decimal("0.3")}).compression
-        dense = quantise(matrix, chosen, magnitude_cut([matrix], matrix.size // 3))
+        cut = magnitude_cut([matrix], matrix.size // 3)
+        dense = quantise(matrix, chosen, cut)
         sparse = Sparse.of(dense)
+        if bits == 2:
+            signs = Sparse.signs_of(matrix, chosen, cut, matrix.size // 3)
+            assert all(np.array_equal(getattr(signs, name), getattr(sparse, name)) for name in Sparse.__slots__)
         assert sparse.entries == dense.entries and sparse.squared_norms() == dense.squared_norms()
         assert (sparse.largest() == dense.largest()).all() and sparse.is_canonical(chosen)
         assert (sparse.values() == dense.values()).all()
-        rows = slice(1, max(1, len(matrix) - 1))
-        assert (sparse.rows(rows).values() == dense.rows(rows).values()).all()
+        for rows in (slice(1, max(1, len(matrix) - 1)), np.arange(0, len(matrix), 2)):
+            assert (sparse.rows(rows).values() == dense.rows(rows).values()).all()
         left, right, channels = matrix.copy(), matrix.copy(), np.arange(len(matrix))
         sparse.take_from(left, channels)
         dense.take_from(right, channels)
