@@ -152,7 +152,7 @@ class Bench:
         step("hash", 0, lambda: Digest.of(blob), hashed=len(blob) * THREADS)  # one message is hashed on one thread
         step("channel table", sent, lambda: mine.table(layout).root)
         entries = sum(part.values.elements.size for part in mine.layers)
-        step("residual", 8 * entries + sent, lambda: update.take_sent(matrices, mine))
+        step("residual", 8 * entries + sent, lambda: update.take_sent(matrices, mine, THREADS))
         step("pack", sent, lambda: packing.pack(blob, layout, rules))
         self.blob, self.packed = blob, kept["pack"]
         self.metadata = update.describe(mine, blob, layout, NOTHING, NOTHING, 1, bytes(32))

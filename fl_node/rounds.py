@@ -84,7 +84,7 @@ def prepare(session: Session, round_: Round) -> Pending:
     held, salt = session.data_root, secrets.token_bytes(32)
     metadata = update.describe(mine, blob, layout, held.root, held.secret_commitment, held.count, salt)
     pending = Pending(round_.number, metadata, blob)
-    update.take_sent(gradient, mine)
+    update.take_sent(gradient, mine, session.threads)
     crash_point(Point.TRAINED)
     session.journal.prepare(pending, gradient, layout)
     return pending
@@ -215,5 +215,6 @@ def unsent_again(session: Session, round_: Round) -> list[Matrix]:
     assert pending is not None  # noqa: S101 - it was prepared
     base = session.patiently(lambda: fetch_model(session.store, Digest(round_.base_model), session.rules))
     gradient = train_locally(session, round_, base)
-    update.take_sent(gradient, update.decode(pending.blob, session.layout, session.rules, "pending update"))
+    sent = update.decode(pending.blob, session.layout, session.rules, "pending update")
+    update.take_sent(gradient, sent, session.threads)
     return gradient

@@ -145,13 +145,17 @@ def describe(
     )
 
 
-def take_sent(gradient: Sequence[Matrix], update: Update) -> None:
+def take_sent(gradient: Sequence[Matrix], update: Update, threads: int = 1) -> None:
     """Turns the gradient matrices into the residual, in place: what was not sent, the quantisation error included.
 
     The difference is exact in float32.
     """
-    for matrix, part in zip(gradient, update.layers, strict=True):
+
+    def take(matrix: Matrix, part: LayerUpdate) -> None:
         part.values.take_from(matrix, part.channels)
+
+    with shared(threads) as mapped:
+        list(mapped(lambda each: take(*each), zip(gradient, update.layers, strict=True)))
 
 
 def encode(update: Update, rules: CompressionRules, layout: Layout) -> bytes:
