@@ -7,17 +7,19 @@ opens it, so the database is locked as a whole, and needs no shared memory besid
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic_core import from_json
 
 from chain.files import write_atomic
 from chain.protocol.errors import ConfigError
 
-VERSION = 2  # of the tables; 1 was a folder of JSON files
+T = TypeVar("T")
+
+VERSION = 3  # of the tables and facts; 1 was a folder of JSON files
 _APPLICATION = 0x726C6A6E  # "rljn", by which other programs know the file
 _SCHEMA = f"""
 PRAGMA application_id = {_APPLICATION};
@@ -119,6 +121,14 @@ class Database:
             if (value := from_json(found[0])) is not None:  # json.loads may crash the process on deep nesting
                 return value
         raise ConfigError(self.path, f"damaged {name}: {found[0]!r:.50}", RESTORE)
+
+    def parsed(self, name: str, parse: Callable[[Any], T]) -> T | None:
+        """The same, as `parse` makes it of the JSON value. Raises ConfigError for what it does not take."""
+        found = self.fact(name)
+        try:
+            return None if found is None else parse(found)
+        except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+            raise ConfigError(self.path, f"damaged {name}: {error}", RESTORE) from None
 
     def keep(self, **facts: Any) -> None:
         """Keeps all of these, in one transaction; None forgets one."""

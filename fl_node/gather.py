@@ -15,7 +15,7 @@ from fl_node.packing import unpack
 from fl_node.selection import common_channels
 from fl_node.store import BlobStore
 from fl_node.threads import shared
-from fl_node.update import decode
+from fl_node.update import Update, decode
 from fl_node.verify import Result, VerifiedUpdate, verdict_of, verify_limits, verify_update
 
 
@@ -27,6 +27,17 @@ def fetch_update(store: BlobStore, round_: Round, participant: str, layout: Layo
     subject = f"round {round_.number} update of {participant}"
     data = store.read(metadata.update_digest, subject, rules.limits.update_bytes)
     return unpack(data, layout, rules, participant, round_.number, Digest(metadata.base_model))
+
+
+def revealed_update(store: BlobStore, round_: Round, participant: str, layout: Layout, rules: Rules) -> Update:
+    """The update of a round that is final, where the quorum has verified what its digest binds. Raises Unavailable, or
+    VerificationError (U1).
+    """
+    blob = fetch_update(store, round_, participant, layout, rules)
+    subject = f"round {round_.number} update of {participant}"
+    if (found := Digest.of(blob)) != (expected := round_.reveals[participant].update_digest):
+        raise VerificationError(Code.U1, subject, expected, found)
+    return decode(blob, layout, rules, subject)
 
 
 def look(
@@ -85,10 +96,7 @@ def common_set(
         accepted = verdicts.decode(last.outcome[1])
         for who in sorted(last.reveals):
             if accepted[last.roster[who]] == verdicts.ACCEPTED:
-                blob, subject = fetch_update(store, last, who, layout, rules), f"round {last.number} update of {who}"
-                if (found := Digest.of(blob)) != (expected := last.reveals[who].update_digest):
-                    raise VerificationError(Code.U1, subject, expected, found)
-                norms = decode(blob, layout, rules, subject).norms
+                norms = revealed_update(store, last, who, layout, rules).norms
                 tables += [] if norms is None else [norms]
     return common_channels(tables, layout, rules.selection, round_.number)
 

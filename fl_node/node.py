@@ -124,8 +124,7 @@ def interrupted_round(session: Session, history: History) -> int | None:
 
 def open_round(session: Session) -> int | None:
     """The number of the open round. Opens the next one when none is open: participants take turns, the others step in
-    late. None if the last round, or the one that this node died in, has ended while it looked: that comes first, or
-    what was left unsent is lost.
+    late. None if the last round, or the one that this node died in, has ended while it looked: that comes first.
     """
     since, waiting, pause = time.monotonic(), False, SOON * session.poll
     delay: float | None = None  # none before the first try

@@ -4,7 +4,6 @@ Every step looks at the verified ledger first and does only what is still to do,
 takes part from the start, one that comes late and one that was killed half-way.
 """
 
-import secrets
 from dataclasses import dataclass
 
 from chain.crash import Point, crash_point
@@ -13,17 +12,13 @@ from chain.protocol.digest import Digest
 from chain.protocol.errors import Code
 from chain.protocol.round import Phase, Round
 from chain.protocol.seal import seal
-from fl_node import update, weights
+from fl_node import weights
 from fl_node.aggregate import aggregate
-from fl_node.fetch import fetch_model
 from fl_node.gather import accepted_updates, gather, look, verdicts_of
-from fl_node.gradient import Matrix, gradient_matrices
-from fl_node.journal import Pending
-from fl_node.model import load_tensors, tensors_of
 from fl_node.packing import pack
+from fl_node.prepare import accepted_as, prepare
 from fl_node.session import Session
 from fl_node.tensorfile import Tensors
-from fl_node.train import train, training_seed
 from fl_node.verify import Result, VerifiedUpdate, verdict_of, verify_accepted_set, verify_model
 
 
@@ -70,35 +65,6 @@ def commit(session: Session, round_: Round) -> None:
     crash_point(Point.COMMITTING)
     session.send("commit", round_.number, lambda: session.client.commit(round_.number, sealed))
     crash_point(Point.COMMITTED)
-
-
-def prepare(session: Session, round_: Round) -> Pending:
-    """train locally -> gradient matrices -> channel norms -> select by upload rate -> encode -> journal"""
-    gradient = train_locally(session, round_, session.model)
-    layout, common = session.layout, session.common_set(round_)
-    mine = update.make_update(
-        gradient, layout, session.rules, session.address, round_.number, round_.base_model, common, session.threads
-    )
-    blob = update.encode(mine, session.rules.compression, layout)
-
-    held, salt = session.data_root, secrets.token_bytes(32)
-    metadata = update.describe(mine, blob, layout, held.root, held.secret_commitment, held.count, salt)
-    pending = Pending(round_.number, metadata, blob)
-    update.take_sent(gradient, mine, session.threads)
-    crash_point(Point.TRAINED)
-    session.journal.prepare(pending, gradient, layout)
-    return pending
-
-
-def train_locally(session: Session, round_: Round, base: Tensors) -> list[Matrix]:
-    """The gradient matrices of this round: the change of `base` by local training, and the residual."""
-    session.report("train", round_.number)
-    seed = training_seed(session.rules.digest, round_.number, session.address)
-    load_tensors(session.module, base)
-    trained = train(session.module, session.records, session.rules, round_.number, seed)
-    session.report("trained", round_.number, loss=trained.loss, accuracy=trained.accuracy)
-    residual = session.journal.residual(session.layout)
-    return gradient_matrices(session.layout, base, tensors_of(session.module), residual, session.threads)
 
 
 def reveal(session: Session, round_: Round) -> None:
@@ -194,27 +160,11 @@ def look_again(session: Session, round_: Round, results: dict[str, Result]) -> d
 
 def settle(session: Session, round_: Round) -> None:
     """The residual changes only if the round is final and this node's update was accepted."""
-    attested = verdicts.decode(round_.outcome[1]) if round_.outcome else {}
-    accepted = attested.get(round_.roster.get(session.address, 0)) == verdicts.ACCEPTED
+    accepted = accepted_as(round_, round_.roster.get(session.address, 0)) is not None
     crash_point(Point.SETTLING)
-    if accepted and session.journal.lost_unsent(round_.number):
-        session.journal.keep_unsent(unsent_again(session, round_), session.layout)
     session.journal.settle(round_.number, accepted=accepted)
     crash_point(Point.SETTLED)
     session.journal.save_checkpoint(session.ledger.save())
     crash_point(Point.CHECKPOINTED)
     if round_.abort_reason is not None:
         session.report("aborted", round_.number, reason=round_.abort_reason.name)
-
-
-def unsent_again(session: Session, round_: Round) -> list[Matrix]:
-    """What the update of this round left unsent, when the node died before that was on the disk: training is done
-    again, which gives the same bits.
-    """
-    pending = session.journal.pending(round_.number)
-    assert pending is not None  # noqa: S101 - it was prepared
-    base = session.patiently(lambda: fetch_model(session.store, Digest(round_.base_model), session.rules))
-    gradient = train_locally(session, round_, base)
-    sent = update.decode(pending.blob, session.layout, session.rules, "pending update")
-    update.take_sent(gradient, sent, session.threads)
-    return gradient

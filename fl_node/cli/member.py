@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,7 +36,9 @@ def node_run(
         else:
             out.print(event_line(kind, round_number, values), highlight=False, soft_wrap=True)
 
-    node.run(node.load(config, report, stop))
+    session = node.load(config, report, stop)
+    with closing(session.journal):
+        node.run(session)
 
 
 @node_app.command("give-up")

@@ -4,6 +4,7 @@ Where the order of things must be certain, the other participants are sessions i
 taken one by one by the test. The windows of such a federation are long, and close early when all have acted.
 """
 
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -25,7 +26,7 @@ from chain.protocol.history import History
 from chain.protocol.round import Phase, Round
 from chain.protocol.rules import SelectionRules
 from chain.protocol.seal import Metadata, seal
-from fl_node import node, rounds, update
+from fl_node import node, prepare, residual, rounds, update
 from fl_node.audit import Status
 from fl_node.gradient import Layout, gradient_matrices
 from fl_node.journal import Journal
@@ -93,7 +94,7 @@ def test_round_that_ends_while_a_restarted_node_looks_is_settled_before_the_next
     federation: MAKE, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node was in a round when it died. The others end it just after the node has seen it open: it must not take
-    the next one for its own before what it left unsent has become its residual.
+    the next one for its own before it has verified this one's outcome.
     """
     made = federation(3, rounds=1, **LONG)
     first, *others = (made.session(seat) for seat in (1, 2, 3))
@@ -111,7 +112,8 @@ def test_round_that_ends_while_a_restarted_node_looks_is_settled_before_the_next
     assert len(made.history().rounds) == 1
     assert accepted(made.history().rounds[0], first.address)
     assert first.journal.unfinished_round() is None
-    assert first.journal.residual(first.layout) is not None
+    unsent, last = first.journal.residual.before(first.layout, 2)
+    assert unsent is not None and last == 1
 
 
 def test_kill_of_one_of_four_the_others_finish_and_it_rejoins(federation: MAKE, nodes: Nodes) -> None:
@@ -390,29 +392,109 @@ def test_committed_and_never_revealed_is_a_no_show(federation: MAKE) -> None:
     # What it had prepared is given back to it: the residual did not change.
     rounds.settle(absent, absent.round(1))
     assert absent.journal.prepared_round() is None
-    assert absent.journal.residual(Layout.of(absent.model)) is None
+    assert absent.journal.residual.before(Layout.of(absent.model), 2) == (None, 0)
 
 
+def killed(session: Session) -> None:
+    """Its process has died: the next one can have the state folder."""
+    session.journal.residual.flush()
+    session.journal._database.close()
+    session.journal._lock.close()
+
+
+def restarted(made: Federation) -> Session:
+    """The first node, as far as the beginning of the next round; it waits for no blob."""
+    session = made.session(1)
+    session.outage = 0.2
+    node.finish_interrupted_round(session, session.history())
+    session.load_model(session.ledger.history.rounds[-1].base_model)
+    return session
+
+
+def residual_of(session: Session, number: int) -> list[bytes] | None:
+    found = prepare.unsent_before(session, number)
+    return None if found is None else [matrix.tobytes() for matrix in found]
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The residual counts as a large one, which is written in the first round and then not for a long time."""
+    monkeypatch.setattr(residual, "SMALL", 0)
+    monkeypatch.setattr(residual, "SHARE", 1e-9)
+
+
+@pytest.mark.usefixtures("large")
 def test_what_a_killed_node_had_not_written_of_its_residual_is_made_again(federation: MAKE) -> None:
-    """The same bits as those of a node that was not killed, from the training done again."""
-    made = federation(2, rounds=2, **LONG)
+    """The same bits as in the memory of a node that was not killed, from three rounds of training done again; the one
+    that it was killed in among them, or not.
+    """
+    made = federation(2, rounds=4, **LONG)
     sessions = [made.session(1), made.session(2)]
-    begin(sessions[0], 1)
-    take_part(sessions, 1)
-    begin(sessions[1], 2)
-    take_part(sessions, 2, until=Phase.REVEAL)
-    killed = sessions[0].journal
-    killed.flush()
-    expected = killed._database.fact("unsent")
-    killed._database.keep(unsent=None)
-    killed.close()
-    again = made.session(1)
-    again.load_model(made.history().rounds[1].base_model)
-    assert again.journal.lost_unsent(2)
-    attest_and_update([again, sessions[1]], 2)
-    assert not again.journal.lost_unsent(2)
-    assert again.journal._database.fact("residual") == expected
+    for number in (1, 2, 3):
+        begin(sessions[number % 2], number)
+        take_part(sessions, number)
+    begin(sessions[0], 4)
+    take_part(sessions, 4, until=Phase.REVEAL)
+    state, copy = sessions[0].journal.folder, made.folder / "before"
+    shutil.copytree(state, copy)
+    attest_and_update(sessions, 4)
+    expected = residual_of(sessions[0], 5)
+    assert sessions[0].journal._database.fact("residual")[1] == 1
+    killed(sessions[0])
+
+    for folder in (None, copy):  # killed after settling the fourth round, and while it took part in it
+        if folder:
+            shutil.rmtree(state)
+            shutil.copytree(folder, state)
+        made.events.clear()
+        again = restarted(made)
+        assert residual_of(again, 5) == expected
+        assert [number for _, kind, number, _ in made.events if kind == "training again"] == [2, 3, 4]
+        made.events.clear()
+        assert residual_of(again, 5) == expected and made.events == []
+        again.journal.close()
+    with closing(made.session(1).journal) as journal:
+        assert journal._database.fact("residual")[1] == 4, "a node that is stopped writes it"
     assert_audit_passes(made)
+
+
+@pytest.mark.usefixtures("large")
+def test_what_cannot_be_made_again_is_lost_and_told(federation: MAKE) -> None:
+    """A blob that is nowhere any more, and other data than were trained with: the node goes on without."""
+    made = federation(2, rounds=4, **LONG)
+    sessions = [made.session(1), made.session(2)]
+    for number in (1, 2, 3):
+        begin(sessions[0], number)
+        take_part(sessions, number)
+    killed(sessions[0])
+    state, copy = sessions[0].journal.folder, made.folder / "before"
+    shutil.copytree(state, copy)
+    digest = made.history().rounds[1].reveals[made.address(1)].update_digest.hex()
+    blob = made.folder / "blobs" / "sha256" / digest[:2] / digest
+    kept = blob.read_bytes()
+
+    def lost() -> list[tuple[int, str]]:
+        return [(number, values["reason"]) for _, kind, number, values in made.events if kind == "unsent lost"]
+
+    blob.unlink()
+    made.events.clear()
+    again = restarted(made)
+    without = residual_of(again, 4)
+    ((number, reason),) = lost()
+    assert number == 2 and digest in reason
+    assert [number for _, kind, number, _ in made.events if kind == "trained"] == [3], "the next one is made again"
+    made.events.clear()
+    assert residual_of(again, 4) == without and made.events == [], "it is told once"
+    killed(again)
+
+    blob.write_bytes(kept)
+    shutil.rmtree(state)
+    shutil.copytree(copy, state)
+    other = restarted(made)
+    other.data_root = sessions[1].data_root
+    assert residual_of(other, 4) not in (None, without)
+    assert [number for number, _ in lost()] == [2, 3] and "data root" in lost()[0][1]
+    other.journal.close()
 
 
 def test_round_without_quorum_aborts_and_the_next_builds_on_the_same_model(federation: MAKE) -> None:
@@ -426,7 +508,7 @@ def test_round_without_quorum_aborts_and_the_next_builds_on_the_same_model(feder
         round_ = session.wait_while(1, Phase.ATTEST)
         assert round_.phase is Phase.ABORTED
         rounds.settle(session, round_)
-        assert session.journal.residual(Layout.of(session.model)) is None
+        assert session.journal.residual.before(Layout.of(session.model), 2) == (None, 0)
     begin(sessions[1], 2)
     assert made.history().rounds[1].base_model == made.history().rules.genesis_model
     take_part(sessions, 2)

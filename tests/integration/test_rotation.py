@@ -17,7 +17,7 @@ from chain.devnet import Devnet
 from chain.errors import KeyRotated, NotEnrolled, NotParticipant, WrongPhase
 from chain.protocol.digest import Digest
 from chain.signing import sign_commit, sign_rotation
-from fl_node import node, rounds
+from fl_node import node, prepare
 
 LONG = {"commit_window": 120, "reveal_window": 120, "attest_window": 120}
 FOR_EVER = 2**40
@@ -99,7 +99,7 @@ def expected_update(config: Path, number: int) -> str:
         node.finish_interrupted_round(session, session.history())
         round_ = session.round(number)
         session.load_model(round_.base_model)
-        return str(rounds.prepare(session, round_).metadata.update_digest)
+        return str(prepare.prepare(session, round_).metadata.update_digest)
 
 
 def the_old_key_can_do_nothing(made: Federation, old: LedgerClient, number: int) -> None:

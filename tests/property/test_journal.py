@@ -16,6 +16,7 @@ from chain.outbox import Entry
 from chain.protocol.digest import Digest
 from chain.protocol.seal import Metadata
 from fl_node import journal as module
+from fl_node import residual as module_of_residual
 from fl_node.gradient import Layout
 from fl_node.journal import Journal, Pending
 from fl_node.ledger import Checkpoint
@@ -41,13 +42,20 @@ ROUND, CONTENT = st.integers(1, 4), st.integers(0, 9)
 
 
 class JournalMachine(RuleBasedStateMachine):
-    """The model: `residual`, `pending` with `unsent` (None: lost), `watched`, `checkpoint`, `outbox`."""
+    """The model: `pending`, with what it leaves `unsent` (None: this process did not prepare it), `residual` and all
+    that it `was` before (each with the last round that is in it), `watched`, `checkpoint`, `outbox`.
+    """
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(large=st.booleans())
+    def begin(self, large: bool) -> None:
+        self.large, self.patch = large, pytest.MonkeyPatch()
+        if large:  # written at first, and when the node ends in peace
+            self.patch.setattr(module_of_residual, "SMALL", 0)
+            self.patch.setattr(module_of_residual, "SHARE", 1e-9)
         self.folder = Path(tempfile.mkdtemp())
         self.journal = Journal(self.folder / "state")
-        self.residual: int | None = None
+        self.residual: tuple[int | None, int] | None = None
+        self.was: list[tuple[int | None, int] | None] = []
         self.pending: Pending | None = None
         self.unsent: int | None = None
         self.watched: int | None = None
@@ -56,74 +64,111 @@ class JournalMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.journal.close()
+        self.patch.undo()
         shutil.rmtree(self.folder)
 
-    def _reopen(self) -> None:
-        self.journal.close()
-        self.journal = Journal(self.folder / "state")
+    def _killed(self) -> None:
+        self.journal._database.close()
+        self.journal._lock.close()
+        self.journal, self.unsent = Journal(self.folder / "state"), None
 
     def _dying_at(self, point: Point, work: Any) -> None:
         def die(passed: Point) -> None:
             if passed is point:
                 raise Died
 
+        def all_of_it() -> None:
+            work()
+            self.journal.residual.flush()
+
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "crash_point", die)
+            patch.setattr(module_of_residual, "crash_point", die)
             with pytest.raises(Died):
-                work()
-            self._reopen()
+                all_of_it()
+            self._killed()
+
+    def _found(self) -> tuple[int | None, int] | None:
+        """What the journal knows of the residual; None: not since when."""
+        if self.journal._database.fact("residual") is None:
+            assert self.journal.residual.before(LAYOUT, 7) == (None, 6)
+            return None
+        found, last = self.journal.residual.before(LAYOUT, 7)
+        values = {None} if found is None else {int(value) for matrix in found for value in matrix.ravel()}
+        assert len(values) == 1
+        return values.pop(), last
+
+    def _now(self, residual: tuple[int | None, int] | None) -> None:
+        self.was.append(self.residual)
+        self.residual = residual
 
     # ----------------------------------------------------------- what is done
 
     @rule(number=ROUND, content=CONTENT)
     def prepare(self, number: int, content: int) -> None:
-        self.journal.prepare(pending(number, content), residual(content), LAYOUT)
-        self.pending, self.unsent = pending(number, content), content
+        self.journal.prepare(pending(number, content), residual(content))
+        self._prepared(number, content)
+        self.unsent = content
 
     @rule(number=ROUND, content=CONTENT)
     def die_with_the_blob_alone(self, number: int, content: int) -> None:
-        work = pending(number, content), residual(content), LAYOUT
+        work = pending(number, content), residual(content)
         self._dying_at(Point.BLOB_KEPT, lambda: self.journal.prepare(*work))
-        self.pending = self.unsent = None
+        self.pending = None
+        self._older()
 
-    @rule(number=ROUND, content=CONTENT, point=st.sampled_from([Point.PREPARED, Point.UNSENT_WRITTEN]))
-    def die_without_the_unsent(self, number: int, content: int, point: Point) -> None:
-        def work() -> None:
-            self.journal.prepare(pending(number, content), residual(content), LAYOUT)
-            self.journal.flush()
+    @rule(number=ROUND, content=CONTENT)
+    def die_when_prepared(self, number: int, content: int) -> None:
+        work = pending(number, content), residual(content)
+        self._dying_at(Point.PREPARED, lambda: self.journal.prepare(*work))
+        self._prepared(number, content)
+        self._older()
 
-        self._dying_at(point, work)
-        self.pending, self.unsent = pending(number, content), None
+    def _prepared(self, number: int, content: int) -> None:
+        self.pending = pending(number, content)
+        if self.residual is None:
+            self._now((None, number - 1))
 
-    @precondition(lambda self: self.pending is not None and self.unsent is None)
-    @rule(content=CONTENT)
-    def make_the_unsent_again(self, content: int) -> None:
-        self.journal.keep_unsent(residual(content), LAYOUT)
-        self.unsent = content
+    @precondition(lambda self: self.residual is not None)
+    @rule(content=CONTENT, number=ROUND)
+    def keep_what_was_made_again(self, content: int, number: int) -> None:
+        self.journal.residual.keep(residual(content), number)
+        self._now((content, number))
 
     @rule(number=ROUND, accepted=st.booleans())
     def settle(self, number: int, accepted: bool) -> None:
-        mine = self.pending is not None and self.pending.round == number
-        if mine and accepted and self.unsent is None:
-            with pytest.raises(ValueError, match="never kept"):
-                self.journal.settle(number, accepted=True)
-            return
         self.journal.settle(number, accepted=accepted)
-        self._settled(mine, accepted)
+        self.watched = None
+        if self.pending is not None and self.pending.round == number:
+            self._settled(accepted)
 
-    @precondition(lambda self: self.pending is not None and self.unsent is not None)
-    @rule(accepted=st.booleans())
-    def die_while_settling(self, accepted: bool) -> None:
+    @precondition(lambda self: self.pending is not None)
+    @rule(accepted=st.booleans(), point=st.sampled_from([Point.SWITCHED, Point.RESIDUAL_WRITTEN]))
+    def die_while_settling(self, accepted: bool, point: Point) -> None:
         assert self.pending is not None
         number = self.pending.round
-        self._dying_at(Point.SWITCHED, lambda: self.journal.settle(number, accepted=accepted))
-        self._settled(True, accepted)
+        if point is Point.RESIDUAL_WRITTEN and (self.large or not accepted or self.unsent is None):
+            return
+        self._dying_at(point, lambda: self.journal.settle(number, accepted=accepted))
+        self.watched = self.pending = None
+        self._older()
 
-    def _settled(self, mine: bool, accepted: bool) -> None:
-        self.watched = None
-        if mine:
-            self.residual = self.unsent if accepted else self.residual
-            self.pending = self.unsent = None
+    def _settled(self, accepted: bool) -> None:
+        if accepted and self.unsent is not None:
+            self._now((self.unsent, self.pending.round))  # type: ignore[union-attr]
+        self.pending = self.unsent = None
+
+    def _older(self) -> None:
+        """After a death the residual is one that was, the newest that was written: a small one always is."""
+        found = self._found()
+        assert found in ([self.residual] if not self.large else [*self.was, self.residual])
+        self.residual = found
+
+    @rule()
+    def die_at_rest(self) -> None:
+        self.journal.residual.flush()
+        self._killed()
+        self._older()
 
     @rule(number=ROUND)
     def watch(self, number: int) -> None:
@@ -151,8 +196,9 @@ class JournalMachine(RuleBasedStateMachine):
         self.journal.outbox.remove(nonce)
 
     @rule()
-    def reopen(self) -> None:
-        self._reopen()
+    def end_in_peace(self) -> None:
+        self.journal.close()
+        self.journal, self.unsent = Journal(self.folder / "state"), None
 
     # ----------------------------------------------------------- what must hold
 
@@ -168,17 +214,13 @@ class JournalMachine(RuleBasedStateMachine):
         for number in range(1, 5):
             mine = self.pending is not None and self.pending.round == number
             assert journal.pending(number) == (self.pending if mine else None)
-            assert journal.lost_unsent(number) == (mine and self.unsent is None)
-        found = journal.residual(LAYOUT)
-        values = None if found is None else {float(value) for matrix in found for value in matrix.ravel()}
-        assert values == (None if self.residual is None else {self.residual})
+        assert self._found() == self.residual
 
     @invariant()
     def keeps_no_other_file(self) -> None:
-        self.journal.flush()
+        self.journal.residual.flush()
         files = [path.name for path in (self.folder / "state").iterdir()]
-        residuals = {value for value in (self.residual, self.unsent) if value is not None}
-        assert len([name for name in files if "residual-" in name]) == len(residuals)
+        assert len([name for name in files if "residual-" in name]) <= 1
         assert len([name for name in files if "blob-" in name]) == (self.pending is not None)
 
 

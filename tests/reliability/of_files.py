@@ -68,7 +68,7 @@ def _prepared(folder: Path) -> Path:
     for accepted in (True, False):
         blob = blobs(DENSE)[0]
         metadata = update.describe(make_update(DENSE), blob, LAYOUT, BASE, BASE, 1, bytes(32))
-        journal.prepare(Pending(ROUND, metadata, blob), LAYOUT.matrices(MODEL), LAYOUT)
+        journal.prepare(Pending(ROUND, metadata, blob), LAYOUT.matrices(MODEL))
         if accepted:
             journal.settle(ROUND, accepted=True)
     journal.watch(ROUND)
@@ -93,7 +93,7 @@ def _journals() -> list[Decoder]:
     def residual(folder: Path, data: bytes) -> None:
         digest = Digest.of(data).hex()
         (folder / f"residual-{digest}.bin").write_bytes(data)
-        _set_fact(folder, "residual", f'"{digest}"'.encode())
+        _set_fact(folder, "residual", f'["{digest}", 1]'.encode())
 
     def residuals(folder: Path) -> Sequence[bytes]:
         return [next(_prepared(folder / "residuals").glob("residual-*.bin")).read_bytes()]
@@ -106,7 +106,9 @@ def _journals() -> list[Decoder]:
         _fact("ledger", lambda journal: journal.bind(1, ADDRESS)),
         _fact("watched", Journal.unfinished_round),
         _fact("pending", lambda journal: journal.pending(ROUND)),
-        _journal("residual", residual, lambda journal: journal.residual(LAYOUT), residuals, bombs.tensor_files),
+        _journal(
+            "residual", residual, lambda journal: journal.residual.before(LAYOUT, ROUND), residuals, bombs.tensor_files
+        ),
         _journal("database", lambda folder, data: (folder / DATABASE).write_bytes(data), Journal.checkpoint, databases),
     ]
 

@@ -35,7 +35,7 @@ from chain.protocol.history import History
 from chain.protocol.round import Phase
 from chain.reader import LedgerReader
 from chain.rpc import Rpc
-from fl_node import journal, ledger, node, rounds, update
+from fl_node import journal, ledger, node, prepare, rounds, update
 from fl_node.aggregate import aggregate
 from fl_node.gradient import Layout, gradient_matrices
 from fl_node.model import build_model, to_tensors
@@ -95,7 +95,7 @@ class Scene:
     sent: list[Sent] = field(default_factory=list)  # by the others
     verbs: Counter[str] = field(default_factory=Counter)  # of the victim's transactions
     model: str = ""
-    residual: str = ""
+    residual: list[object] = field(default_factory=list)  # its digest, and the last round that is in it
 
 
 class Stage:
@@ -168,7 +168,7 @@ class Stage:
                 scene.verbs[verb] += 1
             else:
                 scene.sent.append(Sent(verb, self.rpc.call("eth_getRawTransactionByHash", key)))
-        scene.model, scene.residual = str(self.history().model), str(facts(self.state)["residual"])
+        scene.model, scene.residual = str(self.history().model), facts(self.state)["residual"]
         for path in (self.folder / "blobs").rglob("*"):  # what the others publish is not played again: it is there
             if path.is_file() and self._of_the_others(path.name):
                 place = copy / path.relative_to(self.folder)
@@ -260,7 +260,7 @@ class Stage:
         node.OPENING_TURN = 0.0
         session = node.load(self.made.config(VICTIM), lambda *_, **__: None, threading.Event())
         if kill and kill.thread and kill.thread != MAIN:
-            thread = session.journal._disk.submit(threading.get_native_id).result()
+            thread = session.journal.residual._thread.submit(threading.get_native_id).result()
             (self.folder / "thread").write_text(str(thread))
             until_traced(thread)
         node.finish_interrupted_round(session, session.history())
@@ -269,6 +269,8 @@ class Stage:
         if len(session.history().finalized) < number and (opened := node.open_round(session)) is not None:
             rounds.run_round(session, opened)
         node.finish_interrupted_round(session, session.history())  # it may have ended while this looked
+        session.load_model(session.round(number).base_model)  # for the layout
+        prepare.unsent_before(session, number + 1)  # the next round begins with what a killed node had not written
         session.journal.close()
 
     # -------------------------------------------------------------- checks
@@ -289,11 +291,11 @@ class Stage:
         check("model", scene.model, str(history.model))
         known = facts(self.state)
         check("residual", scene.residual, known.get("residual"))
-        for name in ("pending", "unsent", "watched"):
+        for name in ("pending", "watched"):
             check(name, None, known.get(name))
         check("entries of the outbox that were never mined", [], [n for n in known["outbox"] if n >= self._nonce()])
         files = sorted({path.name for path in self.state.iterdir()} - {"journal.db-wal"})
-        check("files", ["journal.db", "lock", f"residual-{scene.residual}.bin", "secret"], files)
+        check("files", ["journal.db", "lock", f"residual-{scene.residual[0]}.bin", "secret"], files)
         self._compare_blobs(scene, found)
         return found
 

@@ -32,7 +32,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from chain.crash import Point
 from chain.devnet import Devnet
 from tests.reliability.stage import Kill, Outcome, Scene, Stage
-from tests.reliability.tracing import JOURNAL, MAIN
+from tests.reliability.tracing import MAIN, RESIDUAL
 
 ROUNDS = 4  # the first creates the state folder; every other one is the victim's to open
 NAMED_ROUNDS = 2  # the second of which is played
@@ -64,7 +64,7 @@ def places(stage: Stage, scene: Scene) -> tuple[list[Place], Counter[str]]:
     """All places of a round, from an uninterrupted one; and how often each kind of call acts on each kind of thing."""
     found: list[Place] = []
     kinds: Counter[str] = Counter()
-    for thread in (MAIN, JOURNAL):
+    for thread in (MAIN, RESIDUAL):
         seen: Counter[str] = Counter()
         for call, about in stage.try_round(scene, Kill(thread=thread)).calls:
             seen[call] += 1

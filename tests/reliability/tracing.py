@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-MAIN, JOURNAL = "main", "journal"  # the threads of a node that write; the latter writes what is left unsent
+MAIN, RESIDUAL = "main", "residual"  # the threads of a node that write
 CALLS = (
     "write,pwrite64,writev,pwritev,sendto,sendmsg,fsync,fdatasync,sync_file_range,ftruncate,fallocate,"
     "rename,renameat,renameat2,unlink,unlinkat,mkdir,link,linkat,fchmod,flock"

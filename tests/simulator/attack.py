@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from chain.protocol.digest import Digest
 from chain.protocol.errors import RoundledgerError
 from chain.protocol.round import Round
 from chain.protocol.seal import Metadata, seal
-from fl_node import ledger, rounds
+from fl_node import ledger, prepare
 from fl_node.packing import pack
 from tests.simulator.chain import Lie
 from tests.simulator.membership import REVEAL
@@ -76,7 +77,7 @@ class Mallory:
     def prepare(self) -> Prepared:
         """What the real node would send."""
         self.session.load_model(Digest(self.round.base_model))
-        pending = rounds.prepare(self.session, self.round)
+        pending = prepare.prepare(self.session, self.round)
         return Prepared(pending.metadata, pending.blob, pack(pending.blob, self.session.layout, RULES))
 
     def seal(self, prepared: Prepared) -> bytes:
@@ -146,12 +147,12 @@ class Result:
 
 def play(attack: Attack, folder: Path) -> Result:
     """What looks wrong is looked at again after a pause; time in here does not pass by itself, so there is none."""
-    with patch.object(ledger, "PAUSE", 0.0):
-        return _play(attack, folder)
+    with patch.object(ledger, "PAUSE", 0.0), closing(World.found(folder)) as world:
+        return _play(attack, world)
 
 
-def _play(attack: Attack, folder: Path) -> Result:
-    world, said = World.found(folder), list[str | None]()
+def _play(attack: Attack, world: World) -> Result:
+    said: list[str | None] = []
     for number in range(1, attack.round):
         world.play(number, world.honest_fourth(number))
         _none_failed(world)
@@ -182,8 +183,7 @@ def expected_model(attack: Attack) -> str:
 @cache
 def honest_models(last: int, without: bool) -> list[str]:
     """The models of rounds 0 (genesis) to `last` when nobody attacks; `without` the fourth in the last of them."""
-    with tempfile.TemporaryDirectory() as folder:
-        world = World.found(Path(folder))
+    with tempfile.TemporaryDirectory() as folder, closing(World.found(Path(folder))) as world:
         models = [world.chain.deployment.genesis_model]
         for number in range(1, last + 1):
             world.play(number, {} if without and number == last else world.honest_fourth(number))

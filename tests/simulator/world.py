@@ -89,6 +89,10 @@ class World:
             world.session(seat)
         return world
 
+    def close(self) -> None:
+        for session in self.sessions.values():
+            session.journal.close()
+
     @property
     def clock(self) -> Clock:
         return self.chain.clock

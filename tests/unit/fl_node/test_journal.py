@@ -14,6 +14,7 @@ import chain.files
 from chain.protocol.digest import Digest
 from chain.protocol.errors import ConfigError
 from chain.protocol.seal import Metadata
+from fl_node import residual as residuals
 from fl_node import tensorfile
 from fl_node.database import Database
 from fl_node.gradient import Layout
@@ -38,8 +39,14 @@ def pending(number: int) -> Pending:
     return Pending(number, metadata, blob)
 
 
-def value_of(found: list[Matrix] | None) -> float | None:
+def last_of(journal: Journal) -> int:
+    """The last round that is in the residual before round 9."""
+    return journal.residual.before(LAYOUT, 9)[1]
+
+
+def value_of(journal: Journal) -> float | None:
     """The one value of a residual made by `residual`."""
+    found, _ = journal.residual.before(LAYOUT, 9)
     if found is None:
         return None
     (value,) = {float(value) for matrix in found for value in matrix.ravel()}
@@ -54,6 +61,14 @@ def journal(tmp_path: Path) -> Journal:
 def reopened(journal: Journal) -> Journal:
     """As the next process finds it."""
     journal.close()
+    return Journal(journal.folder)
+
+
+def killed(journal: Journal) -> Journal:
+    """The next process, after one that was killed when the disk was at rest."""
+    journal.residual.flush()
+    journal._database.close()
+    journal._lock.close()
     return Journal(journal.folder)
 
 
@@ -73,66 +88,68 @@ def tamper(journal: Journal, statement: str, *values: object) -> None:
 
 def test_a_new_journal_is_empty(journal: Journal) -> None:
     assert journal.checkpoint() is None
-    assert journal.residual(LAYOUT) is None
+    assert value_of(journal) is None
     assert journal.pending(1) is None and journal.prepared_round() is None
     journal.settle(1, accepted=True)
-    assert journal.residual(LAYOUT) is None
+    assert value_of(journal) is None
     assert journal.folder.stat().st_mode & 0o077 == 0
 
 
 def test_what_was_prepared_comes_back_for_its_round_alone(journal: Journal) -> None:
-    journal.prepare(pending(2), residual(0.5), LAYOUT)
+    journal.prepare(pending(2), residual(0.5))
     again = reopened(journal)
     assert again.pending(2) == pending(2)
     assert again.pending(1) is None and again.pending(3) is None
     assert again.prepared_round() == 2
-    assert again.residual(LAYOUT) is None, "what it leaves unsent counts only once the round is over"
+    assert value_of(again) is None, "what it leaves unsent counts only once the round is over"
 
 
 def test_accepted_the_new_residual_counts_otherwise_the_old_one(journal: Journal) -> None:
     for number, accepted, expected in ((1, True, 1.0), (2, False, 1.0), (3, True, 3.0)):
-        journal.prepare(pending(number), residual(number), LAYOUT)
+        journal.prepare(pending(number), residual(number))
         journal.settle(number, accepted=accepted)
         journal = reopened(journal)
-        assert value_of(journal.residual(LAYOUT)) == expected
+        assert value_of(journal) == expected
         assert journal.pending(number) is None and journal.prepared_round() is None
         assert len(files(journal, "residual")) == 1 and files(journal, "blob") == []
 
 
 def test_not_accepted_in_the_first_round_leaves_none(journal: Journal) -> None:
-    journal.prepare(pending(1), residual(1), LAYOUT)
+    journal.prepare(pending(1), residual(1))
     journal.settle(1, accepted=False)
-    assert journal.residual(LAYOUT) is None
+    assert value_of(journal) is None
 
 
 @pytest.mark.parametrize("accepted", [True, False])
 def test_settling_again_changes_nothing(journal: Journal, accepted: bool) -> None:
-    journal.prepare(pending(1), residual(1), LAYOUT)
+    journal.prepare(pending(1), residual(1))
     journal.settle(1, accepted=accepted)
-    before = value_of(journal.residual(LAYOUT))
+    before = value_of(journal)
     for verdict in (True, False):
         journal.settle(1, accepted=verdict)
-    assert value_of(journal.residual(LAYOUT)) == before
+    assert value_of(journal) == before
 
 
 def test_settling_another_round_changes_nothing(journal: Journal) -> None:
-    journal.prepare(pending(2), residual(2), LAYOUT)
+    journal.prepare(pending(2), residual(2))
     for number in (1, 3):
         journal.settle(number, accepted=True)
-    assert journal.pending(2) == pending(2) and journal.residual(LAYOUT) is None
+    assert journal.pending(2) == pending(2) and value_of(journal) is None
 
 
 def test_preparing_again_takes_the_place_of_what_was_prepared(journal: Journal) -> None:
-    journal.prepare(pending(1), residual(1), LAYOUT)
-    journal.prepare(pending(2), residual(2), LAYOUT)
+    journal.prepare(pending(1), residual(1))
+    journal.prepare(pending(2), residual(2))
     assert journal.pending(1) is None and journal.pending(2) == pending(2)
     journal.settle(2, accepted=True)
-    assert value_of(journal.residual(LAYOUT)) == 2
+    assert value_of(journal) == 2
 
 
 def test_the_salt_is_not_for_others_to_read(journal: Journal) -> None:
-    journal.prepare(pending(1), residual(1), LAYOUT)
-    journal.flush()
+    journal.prepare(pending(1), residual(1))
+    journal.settle(1, accepted=True)
+    journal.prepare(pending(2), residual(2))
+    journal.residual.flush()
     kept = [path for path in journal.folder.iterdir() if path.name != "lock"]
     assert len(kept) == 4  # database, its log, blob, residual
     assert [path for path in kept if path.stat().st_mode & 0o077] == []
@@ -140,29 +157,114 @@ def test_the_salt_is_not_for_others_to_read(journal: Journal) -> None:
 
 def test_the_round_can_be_given_up(journal: Journal) -> None:
     assert journal.give_up() is None
-    journal.prepare(pending(1), residual(1), LAYOUT)
+    journal.prepare(pending(1), residual(1))
     journal.settle(1, accepted=True)
-    journal.prepare(pending(2), residual(2), LAYOUT)
+    journal.prepare(pending(2), residual(2))
     journal.watch(2)
     assert journal.give_up() == 2
     again = reopened(journal)
     assert again.unfinished_round() is None and again.pending(2) is None
-    assert value_of(again.residual(LAYOUT)) == 1
+    assert value_of(again) == 1
 
 
-def test_the_unsent_of_an_accepted_update_cannot_be_forgotten(journal: Journal) -> None:
-    journal.prepare(pending(1), residual(1), LAYOUT)
-    journal.flush()
-    journal.close()
-    tamper(journal, "DELETE FROM fact WHERE name = 'unsent'")
-    again = Journal(journal.folder)
-    assert again.lost_unsent(1)
-    with pytest.raises(ValueError, match="never kept"):
-        again.settle(1, accepted=True)
-    assert again.pending(1) == pending(1)
-    again.keep_unsent(residual(1), LAYOUT)
-    again.settle(1, accepted=True)
-    assert value_of(reopened(again).residual(LAYOUT)) == 1
+# ----------------------------------------------------------------- the residual
+
+
+def test_after_which_round_the_residual_is_known(journal: Journal) -> None:
+    """From the first update on: what came later than that can be made again, what was before cannot."""
+    assert journal.residual.before(LAYOUT, 5) == (None, 4)
+    journal = reopened(journal)
+    assert journal.residual.before(LAYOUT, 7) == (None, 6)
+    journal.prepare(pending(3), residual(3))
+    journal = killed(journal)
+    assert journal.residual.before(LAYOUT, 9) == (None, 2)
+    journal.settle(3, accepted=True)  # by a process that did not prepare it: what it left unsent died with the other
+    assert journal.residual.before(LAYOUT, 9) == (None, 2)
+    journal.residual.keep(residual(3), 3)
+    assert (value_of(journal), last_of(journal)) == (3, 3)
+    journal.prepare(pending(4), residual(4))
+    journal.settle(4, accepted=False)
+    assert (value_of(journal), last_of(journal)) == (3, 3)
+    journal = killed(journal)
+    assert (value_of(journal), last_of(journal)) == (3, 3)
+
+
+class Time:
+    """A clock that stands still unless it is told, for how long writing takes and how long ago it was."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, writing: float) -> None:
+        self.now, self.writing = 100.0, writing
+        monkeypatch.setattr(residuals, "SMALL", 0)
+        monkeypatch.setattr(residuals.time, "monotonic", lambda: self.now)
+        write = residuals.write_state_file
+
+        def slow(path: Path, *parts: Any) -> None:
+            self.now += self.writing
+            write(path, *parts)
+
+        monkeypatch.setattr(residuals, "write_state_file", slow)
+
+
+def test_a_large_residual_is_written_when_that_costs_little_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first at once; then only when 2% of the time since pay for it. Killed, the node knows the one written last,
+    and which round that was; ended in peace, the last one.
+    """
+    time, written = Time(monkeypatch, writing=1.0), [1]
+    journal = Journal(tmp_path / "state")
+    for number in range(1, 120):
+        journal.prepare(pending(number), residual(number))
+        journal.settle(number, accepted=True)
+        journal.residual.flush()
+        on_disk = journal._database.fact("residual")[1]
+        if on_disk != written[-1]:
+            written.append(on_disk)
+        assert (value_of(journal), last_of(journal)) == (number, number)
+        time.now += 1
+    assert written == [1, 51, 101]
+    assert len(files(journal, "residual")) == 1
+    journal = killed(journal)
+    assert (value_of(journal), last_of(journal)) == (101, 101)
+    journal.residual.keep(residual(119), 119)
+    journal.residual.keep(residual(120), 120)
+    journal = reopened(journal)
+    assert (value_of(journal), last_of(journal)) == (120, 120)
+    assert len(files(journal, "residual")) == 1
+
+
+def test_what_is_in_memory_alone_is_not_handed_out_to_be_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Time(monkeypatch, writing=1.0)
+    journal = Journal(tmp_path / "state")
+    journal.residual.keep(residual(1), 1)
+    for number, accepted, expected in ((2, True, 2), (3, False, 2), (4, False, 2), (5, True, 5), (6, False, 5)):
+        found, _ = journal.residual.before(LAYOUT, number)
+        assert found is not None
+        for matrix in found:
+            matrix.fill(number)  # as `take_sent` does
+        journal.prepare(pending(number), found)
+        journal.settle(number, accepted=accepted)
+        assert value_of(journal) == expected
+        assert journal._database.fact("residual")[1] == 1
+
+
+def test_a_residual_that_cannot_be_written_is_told_at_the_next_settling(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *parts: Any) -> None:
+        raise ConfigError(path, "cannot be written: No space left on device", "nothing is lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(residuals, "write_state_file", full)
+        journal.prepare(pending(1), residual(1))
+        journal.settle(1, accepted=True)
+        journal.prepare(pending(2), residual(2))
+        with pytest.raises(ConfigError, match="No space left"):
+            journal.settle(2, accepted=True)
+        again = killed(journal)  # nothing is lost: round 2 is still to be settled, round 1 can be made again
+    assert (value_of(again), last_of(again), again.pending(2)) == (None, 0, pending(2))
 
 
 # --------------------------------------------------------------------- crashes
@@ -206,18 +308,25 @@ def test_a_crash_at_any_point_of_settling(tmp_path: Path, monkeypatch: pytest.Mo
     """Whenever it happens: settling again after the restart gives what settling once would have given."""
     for step in range(50):
         journal = Journal(tmp_path / str(step))
-        journal.prepare(pending(1), residual(1), LAYOUT)
+        journal.prepare(pending(1), residual(1))
         journal.settle(1, accepted=True)
-        journal.prepare(pending(2), residual(2), LAYOUT)
-        journal.flush()
-        crashed = interrupted(monkeypatch, step, lambda: journal.settle(2, accepted=accepted))  # noqa: B023
-        again = reopened(journal)
-        assert value_of(again.residual(LAYOUT)) in ((1, 2) if accepted else (1,))
+        journal.prepare(pending(2), residual(2))
+        journal.residual.flush()
+
+        def settle(journal: Journal = journal) -> None:
+            journal.settle(2, accepted=accepted)
+            journal.residual.flush()
+
+        crashed = interrupted(monkeypatch, step, settle)
+        again = killed(journal)
+        assert value_of(again) == last_of(again)
+        assert value_of(again) in ((1, 2) if accepted and (not crashed or again.pending(2) is None) else (1,))
         again.settle(2, accepted=accepted)
-        assert value_of(again.residual(LAYOUT)) == (2 if accepted else 1)
+        if not crashed:
+            assert value_of(again) == (2 if accepted else 1)
         assert again.pending(2) is None and again.prepared_round() is None
         if not crashed:
-            assert step >= 3, "settling changes the disk in several steps"
+            assert step >= (5 if accepted else 2), "settling changes the disk in several steps"
             return
     pytest.fail("settling never ends")
 
@@ -227,24 +336,17 @@ def test_a_crash_at_any_point_of_preparing(tmp_path: Path, monkeypatch: pytest.M
     outcomes = set()
     for step in range(50):
         journal = Journal(tmp_path / str(step))
-        journal.prepare(pending(1), residual(1), LAYOUT)
-        journal.flush()
-
-        def prepare(journal: Journal = journal) -> None:
-            journal.prepare(pending(2), residual(2), LAYOUT)
-            journal.flush()
-
-        crashed = interrupted(monkeypatch, step, prepare)
-        again = reopened(journal)
-        assert again.residual(LAYOUT) is None
+        journal.prepare(pending(1), residual(1))
+        crashed = interrupted(monkeypatch, step, lambda: journal.prepare(pending(2), residual(2)))  # noqa: B023
+        again = killed(journal)
+        assert again.residual.before(LAYOUT, 9) == (None, 0)
         found = again.pending(2)
-        assert again.lost_unsent(2) == (found is not None and files(again, "residual") == [])
         outcomes.add(found)
         assert found in (None, pending(2))
         assert again.pending(1) in (None, pending(1))
-        again.prepare(pending(3), residual(3), LAYOUT)
+        again.prepare(pending(3), residual(3))
         again.settle(3, accepted=True)
-        assert value_of(again.residual(LAYOUT)) == 3
+        assert value_of(again) == 3
         if not crashed:
             assert found == pending(2) and len(outcomes) == 2
             return
@@ -252,27 +354,28 @@ def test_a_crash_at_any_point_of_preparing(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_leftovers_of_a_crash_do_not_count_and_are_removed(journal: Journal) -> None:
-    journal.prepare(pending(1), residual(1), LAYOUT)
+    journal.prepare(pending(1), residual(1))
     journal.settle(1, accepted=True)
+    journal.residual.flush()
     journal.save_checkpoint(Checkpoint(5, b"h" * 32))
     before = files(journal)
     for name in (".residual-00.bin.abc", "residual-00.bin", ".blob-00.bin.x", "blob-00.bin", ".secret.x"):
         (journal.folder / name).write_bytes(b"half a fi")
     again = reopened(journal)
     assert files(again) == before and list(again.folder.glob(".*")) == []
-    assert value_of(again.residual(LAYOUT)) == 1
+    assert value_of(again) == 1
     assert again.checkpoint() == Checkpoint(5, b"h" * 32)
     assert again.pending(1) is None and again.prepared_round() is None
-    again.prepare(pending(2), residual(2), LAYOUT)
+    again.prepare(pending(2), residual(2))
     assert again.pending(2) == pending(2)
 
 
 def test_the_same_residual_twice_is_one_file(journal: Journal) -> None:
     for number in (1, 2):
-        journal.prepare(pending(number), residual(7), LAYOUT)
+        journal.prepare(pending(number), residual(7))
         journal.settle(number, accepted=True)
         journal = reopened(journal)
-        assert value_of(journal.residual(LAYOUT)) == 7
+        assert value_of(journal) == 7
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,9 +391,9 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeyp
 @pytest.fixture
 def kept(journal: Journal) -> Journal:
     """A closed journal with a residual, and an update prepared for round 2."""
-    journal.prepare(pending(1), residual(1), LAYOUT)
+    journal.prepare(pending(1), residual(1))
     journal.settle(1, accepted=True)
-    journal.prepare(pending(2), residual(2), LAYOUT)
+    journal.prepare(pending(2), residual(2))
     journal.save_checkpoint(Checkpoint(5, b"h" * 32))
     journal.close()
     return journal
@@ -314,7 +417,7 @@ def test_a_damaged_or_missing_residual_is_a_configuration_error(kept: Journal) -
         for damage in (b"", whole[:-1], whole + b"\0", bytes([whole[0] ^ 1]) + whole[1:]):
             path.write_bytes(damage)
         path.unlink()
-    assert "residual-" in refused(kept.folder, lambda journal: journal.residual(LAYOUT))
+    assert "residual-" in refused(kept.folder, value_of)
 
 
 @pytest.mark.parametrize("damage", [b"", b"half", b"another blob"])
@@ -328,12 +431,15 @@ def test_a_damaged_blob_is_a_configuration_error(kept: Journal, damage: bytes) -
 
 def other_residuals() -> Iterator[bytes]:
     """Whole files that are no residual of this model."""
-    tensors, about = LAYOUT.tensors(residual(1)), {"format": "roundledger-journal/2"}
-    yield tensorfile.encode({name: tensors[name] for name in ("a.weight", "a.bias")}, about)
-    yield tensorfile.encode(tensors | {"extra": np.zeros(3, np.float32)}, about)
-    yield tensorfile.encode(tensors | {"a.weight": np.zeros((3, 5), np.float32)}, about)
-    yield tensorfile.encode(tensors | {"a.weight": np.zeros((3, 4), np.float64)}, about)
-    yield tensorfile.encode(tensors, {"format": "roundledger-journal/3"})
+    tensors: dict[str, Any] = {str(index): matrix for index, matrix in enumerate(residual(1))}
+    about = {"format": residuals.FORMAT}
+    assert list(tensors) == ["0", "1"] and tensors["1"].shape == (3, 5)
+    yield tensorfile.encode({"0": tensors["0"]}, about)
+    yield tensorfile.encode({"0": tensors["0"], "2": tensors["1"]}, about)
+    yield tensorfile.encode(tensors | {"2": np.zeros((1, 1), np.float32)}, about)
+    yield tensorfile.encode(tensors | {"1": np.zeros((3, 4), np.float32)}, about)
+    yield tensorfile.encode(tensors | {"1": np.zeros((3, 5), np.float64)}, about)
+    yield tensorfile.encode(tensors, {"format": "roundledger-residual/2"})
     yield tensorfile.encode(tensors, {})
     yield b"not a tensor file"
 
@@ -342,12 +448,12 @@ def other_residuals() -> Iterator[bytes]:
 def test_the_residual_of_another_model_or_version_is_a_configuration_error(kept: Journal, data: bytes) -> None:
     digest = Digest.of(data)
     (kept.folder / f"residual-{digest.hex()}.bin").write_bytes(data)
-    tamper(kept, "UPDATE fact SET value = ? WHERE name = 'residual'", f'"{digest.hex()}"')
-    assert "not the residual of this node" in refused(kept.folder, lambda journal: journal.residual(LAYOUT))
+    tamper(kept, "UPDATE fact SET value = ? WHERE name = 'residual'", f'["{digest.hex()}", 1]')
+    assert "not the residual of this node" in refused(kept.folder, value_of)
 
 
 @pytest.mark.parametrize("value", ["", "{", "{}", "[]", "[1]", '"zz"', '["x", "y"]', "null"])
-@pytest.mark.parametrize("name", ["checkpoint", "residual", "pending", "unsent", "watched", "ledger"])
+@pytest.mark.parametrize("name", ["checkpoint", "residual", "pending", "watched", "ledger"])
 def test_a_damaged_fact_is_a_configuration_error(kept: Journal, name: str, value: str) -> None:
     tamper(kept, "INSERT OR REPLACE INTO fact VALUES (?, ?)", name, value)
     looks: dict[str, Callable[[Journal], object]] = {
@@ -364,12 +470,12 @@ def test_a_damaged_database_is_a_configuration_error(kept: Journal) -> None:
     middle = len(whole) // 2
     for damage in (b"", b"x", whole[:50], whole[:middle], b"\0" * len(whole), whole[:100] + b"\xff" * middle):
         path.write_bytes(damage)
-        said = refused(kept.folder, lambda journal: (journal.residual(LAYOUT), journal.pending(2)))
+        said = refused(kept.folder, lambda journal: (value_of(journal), journal.pending(2)))
         assert f"{path}: damaged" in said, damage[:10]
         assert path.read_bytes() == damage, "what is damaged is left for whoever mends it"
     path.write_bytes(whole)
     again = Journal(kept.folder)
-    assert value_of(again.residual(LAYOUT)) == 1 and again.pending(2) == pending(2)
+    assert value_of(again) == 1 and again.pending(2) == pending(2)
 
 
 def test_a_database_that_is_gone_is_no_new_beginning(kept: Journal) -> None:
@@ -379,9 +485,10 @@ def test_a_database_that_is_gone_is_no_new_beginning(kept: Journal) -> None:
 
 
 def test_versions_before_and_after_are_configuration_errors(kept: Journal, tmp_path: Path) -> None:
-    tamper(kept, "PRAGMA user_version = 3")
-    with pytest.raises(ConfigError, match="version 3, this program reads 2"):
-        Journal(kept.folder)
+    for version in (2, 4):
+        tamper(kept, f"PRAGMA user_version = {version}")
+        with pytest.raises(ConfigError, match=f"version {version}, this program reads 3"):
+            Journal(kept.folder)
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "ledger.json").write_text("{}")
     assert "of an earlier version" in refused(tmp_path / "old")
@@ -423,7 +530,7 @@ def test_a_watched_round_stays_unfinished_until_it_is_settled(journal: Journal) 
 
 
 def test_a_prepared_round_is_unfinished(journal: Journal) -> None:
-    journal.prepare(pending(3), residual(1), LAYOUT)
+    journal.prepare(pending(3), residual(1))
     assert journal.unfinished_round() == 3
     journal.settle(3, accepted=True)
     assert journal.unfinished_round() is None
