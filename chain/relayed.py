@@ -11,25 +11,24 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import urllib3
 from eth_account.signers.local import LocalAccount
 from pydantic_core import from_json
 
 from chain.client import LedgerClient
 from chain.errors import Reverted
+from chain.http_post import Poster, PostError
 from chain.protocol import abi
 from chain.protocol.deployment import Deployment
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, ConfigError, Unavailable
 from chain.protocol.seal import Metadata
-from chain.rpc import CHUNK
 from chain.sender import Receipt
 from chain.signers import Signer, signer_of
 from chain.signing import Signature, sign_attestation, sign_commit
 
 GOOD_FOR = 600  # seconds that a signature is good for
 AGAIN = 5.0  # seconds between looks whether something relayed has vanished in a reorganisation
-MAX_ANSWER = CHUNK
+MAX_ANSWER = 1 << 18  # bytes
 
 
 class LeftToOthers(Reverted):
@@ -63,9 +62,9 @@ class RelayedClient(LedgerClient):
         super().__init__(rpc, deployment, signer, *options)
         if not relay.startswith(("http://", "https://")):
             raise ConfigError("relay", f"not a usable address: {relay}", "write http://HOST:PORT")
-        self._relay, self._patience, self._name = relay.rstrip("/"), patience, urlsplit(relay).netloc.rpartition("@")[2]
+        self._relay, self._name = relay.rstrip("/"), urlsplit(relay).netloc.rpartition("@")[2]
         self._signer, self._deployment = signer_of(signer), deployment
-        self._pool = urllib3.PoolManager(maxsize=2, retries=False)
+        self._server = Poster(self._relay, {}, patience, MAX_ANSWER)
         self._brought: dict[str, tuple[Any, ...]] = {}  # by what the relayer has done: the call that does it
         self._looked, self._lock = 0.0, threading.Lock()
 
@@ -131,15 +130,11 @@ class RelayedClient(LedgerClient):
 
     def _ask(self, verb: str, message: Mapping[str, Any]) -> Receipt | None:
         """What the relayer says it has done; None if it has not, for whatever reason."""
-        body, limit = json.dumps(message).encode(), urllib3.Timeout(total=self._patience)
         try:
-            answer = self._pool.request(
-                "POST", f"{self._relay}/{verb}", body=body, timeout=limit, redirect=False, preload_content=False
-            )
-            found = from_json(answer.read(MAX_ANSWER))
-            answer.close()
+            _, answer = self._server.post(f"/{verb}", json.dumps(message).encode())
+            found = from_json(answer)
             return Receipt(str(found["transaction"]), int(found["block"]), int(found["gas"]))
-        except (urllib3.exceptions.HTTPError, ValueError, KeyError, TypeError):
+        except (PostError, ValueError, KeyError, TypeError):
             return None
 
 

@@ -2,12 +2,18 @@
 
 import gzip
 import json
+import shutil
+import signal
 import socket
+import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +21,7 @@ import pytest
 from chain.protocol.errors import Code, ConfigError, Unavailable
 from chain.rpc import Rpc, RpcError
 
+ROOT = Path(__file__).parents[3]
 Answer = Callable[["Handler", dict[str, Any]], object]
 
 
@@ -165,6 +172,60 @@ def test_call_dripping_server_times_out(serve: Callable[[Answer], Server]) -> No
         Rpc(serve(drip).url, timeout=0.3).call("x")
     done.set()
     assert time.monotonic() - begin < 2
+
+
+def test_call_ctrl_c_is_heard_while_the_server_is_silent(serve: Callable[[Answer], Server]) -> None:
+    done = threading.Event()
+    server = serve(lambda http, request: done.wait(30))
+    words = [sys.executable, "-c", f"from chain.rpc import Rpc; Rpc({server.url!r}).call('x')"]
+    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        while not server.seen:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert "KeyboardInterrupt" in process.communicate(timeout=20)[1]
+    done.set()
+
+
+def test_call_a_kept_connection_that_was_closed_is_opened_again(serve: Callable[[Answer], Server]) -> None:
+    def answer(http: Handler, request: dict[str, Any]) -> None:
+        http.send(result(request, 1))
+        http.close_connection = True  # without a word about it
+
+    server = serve(answer)
+    rpc = Rpc(server.url)
+    for _ in range(3):
+        assert rpc.call("x") == 1
+        time.sleep(0.05)
+    assert len(server.seen) == 3
+
+
+def test_call_takes_no_proxy_from_the_environment(
+    serve: Callable[[Answer], Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert Rpc(serve(lambda http, request: http.send(result(request, 1))).url).call("x") == 1
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_call_https_needs_a_certificate_that_is_trusted(
+    serve: Callable[[Answer], Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, certificate = tmp_path / "key", tmp_path / "certificate"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
+    words += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(words, check=True, capture_output=True)
+    server = serve(lambda http, request: http.send(result(request, 1)))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.http.socket = context.wrap_socket(server.http.socket, server_side=True)
+    url = f"https://{server.place}"
+    with pytest.raises(Unavailable, match="certificate is not trusted"):
+        Rpc(url).call("x")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert Rpc(url).call("x") == 1
+    with pytest.raises(Unavailable, match="connection failed"):
+        Rpc(f"http://{server.place}").call("x")
 
 
 @pytest.mark.parametrize("status", [200, 400])
