@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from chain import errors
+from chain.http_post import Poster
 from chain.protocol import abi, verdicts
 from chain.protocol import events as ev
 from chain.protocol.deployment import Deployment
@@ -66,15 +67,20 @@ HEAD = "0x" + "11" * 28 + "00" * 4
 BLOCK = {"number": "0x1", "hash": "0x" + "22" * 32, "timestamp": "0x5"}
 
 
-class Canned(Rpc):
+class Canned(Poster):
     """A server that gives the same bytes to every question."""
 
     def __init__(self, reply: bytes) -> None:
-        super().__init__("http://localhost")
         self._reply = reply
 
-    def _post(self, body: bytes) -> tuple[int, bytes]:
+    def post(self, target: str, body: bytes) -> tuple[int, bytes]:
         return 200, self._reply
+
+
+def _canned(reply: bytes) -> Rpc:
+    rpc = Rpc("http://localhost")
+    rpc._server = Canned(reply)
+    return rpc
 
 
 def _reply(result: object) -> bytes:
@@ -87,7 +93,7 @@ def _batch(*results: object) -> bytes:
 
 
 def _asked(ask: Callable[[LedgerReader], object]) -> Make:
-    return lambda _: lambda data: ask(LedgerReader(Canned(data), DEPLOYMENT))
+    return lambda _: lambda data: ask(LedgerReader(_canned(data), DEPLOYMENT))
 
 
 def _raw(log: ev.Log) -> dict[str, object]:
