@@ -240,10 +240,12 @@ def _bits(number: int) -> int:
     return (number + 1).bit_length() - 1
 
 
+@lru_cache
 def _flat(alphabet: int) -> Counts:
     return np.full(max(alphabet, 2), 1 / 4)
 
 
+@lru_cache
 def _near(centre: int, alphabet: int) -> Counts:
     """Half as likely with every step away from the centre."""
     return np.ldexp(1.0, -np.minimum(np.abs(np.arange(alphabet) - centre), 12))
