@@ -29,9 +29,12 @@ class Code(StrEnum):
 
 
 class RoundledgerError(Exception):
-    """Base of everything that the command line reports without a traceback."""
+    """Base of everything that the command line reports without a traceback; it can be pickled."""
 
     exit_code = 2
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _again, (type(self), self.args), self.__dict__
 
 
 class ConfigError(RoundledgerError):
@@ -81,6 +84,11 @@ class Pending(RoundledgerError):
     """What was asked for is not final yet."""
 
     exit_code = 4
+
+
+def _again(kind: type[RoundledgerError], args: tuple[object, ...]) -> RoundledgerError:
+    """Without `__init__`, which takes other arguments than the message that it makes."""
+    return kind.__new__(kind, *args)
 
 
 def _printable(value: object, limit: int = 400) -> str:
