@@ -64,7 +64,7 @@ class Poster:
         handle.setopt(pycurl.WRITEFUNCTION, take)
         try:
             handle.perform()
-            status = handle.getinfo(pycurl.RESPONSE_CODE)
+            answer = handle.getinfo(pycurl.RESPONSE_CODE), b"".join(chunks)
         except pycurl.error as error:
             self._idle.append(handle)
             if size > self._max_reply:
@@ -73,8 +73,10 @@ class Poster:
         except BaseException:  # Ctrl-C: the connection is in the middle of something
             handle.close()
             raise
+        finally:
+            chunks.clear()  # the idle connection would hold on to them
         self._idle.append(handle)
-        return status, b"".join(chunks)
+        return answer
 
     def _connection(self) -> pycurl.Curl:
         handle, trusted = pycurl.Curl(), ssl.get_default_verify_paths()

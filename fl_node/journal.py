@@ -140,7 +140,6 @@ class Journal:
         """The round is over. Settling again changes nothing. Raises ConfigError when an earlier residual could not be
         written.
         """
-        self.residual.flush()
         if self.prepared_round() != round_number:
             self._database.keep(watched=None)
             return

@@ -1,7 +1,7 @@
 """What a node has not sent so far, in memory and on its disk.
 
 The residual is as large as the model, and changes everywhere in every round. It follows from an older one, the ledger,
-the blobs and the training, which can be done again (`rounds.unsent_before`). So a large one stays in memory until
+the blobs and the training, which can be done again (`prepare.unsent_before`). So a large one stays in memory until
 writing it costs but a small part of the time since the last writing. On the disk it is a file that the fact `residual`
 of the journal names: (digest, or nothing as long as there was no residual; the last round that is in it).
 """
@@ -23,7 +23,7 @@ from fl_node.statefiles import read_state_file, state_file, write_state_file, wr
 
 FORMAT = "roundledger-residual/1"
 SMALL = 1 << 20  # bytes of a residual that is written after every round
-SHARE = 0.02  # of its time that a node gives to writing a larger one; so long, too, is what it may have to do again
+SHARE = 0.02  # of its time that a node gives to writing a larger one; the rest of it may have to be done again
 
 
 class Residual:

@@ -45,7 +45,7 @@ def node_run(
 def node_give_up(config: Annotated[Path, typer.Option("--config", help="The node's own node.toml.")]) -> None:
     """Forget the round that this node could not verify, and its own update for it: the quorum is taken at its word.
 
-    For a round of which a blob can no longer be had anywhere. The node must not be running; its residual stays.
+    For a round of which a blob can no longer be had anywhere. The node must not be running.
     """
     from fl_node.config import NodeConfig
     from fl_node.journal import Journal
