@@ -28,11 +28,11 @@ BELOW = 0.01  # of dense averaging's accuracy: the accuracy to which bytes are c
 DIGITS = {"channels": [8, 16], "hidden": [64]}
 FASHION = {"channels": [16, 32], "hidden": [64]}
 SETTINGS = {
-    "digits": Setting("digits", "digits, 1,347 images, CNN", 10, 150, 2, 32, 0.2, 0.005, DIGITS),
+    "digits": Setting("digits", "digits", "digits, 1,347 images, CNN", 10, 150, 2, 32, 0.2, 0.005, DIGITS),
     "fashion-short": Setting(
-        "fashion-mnist", "Fashion-MNIST, 8,000 images, CNN", 10, 50, 1, 64, 0.2, 0, FASHION, 8_000
+        "fashion-short", "fashion-mnist", "Fashion-MNIST, 8,000 images, CNN", 10, 50, 1, 64, 0.2, 0, FASHION, 8_000
     ),
-    "fashion": Setting("fashion-mnist", "Fashion-MNIST, 60,000 images, CNN", 10, 50, 1, 64, 0.2, 0, FASHION),
+    "fashion": Setting("fashion", "fashion-mnist", "Fashion-MNIST, 60,000 images, CNN", 10, 50, 1, 64, 0.2, 0, FASHION),
 }
 
 

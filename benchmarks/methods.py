@@ -15,7 +15,7 @@ from benchmarks.simulation import Channels, Federation, Method, Peer
 
 @dataclass(frozen=True)
 class Candidate:
-    """A named way to make a method for a federation. `rates`: of the server, by data set. `ours`: it goes through
+    """A named way to make a method for a federation. `rates`: of the server, by setting. `ours`: it goes through
     verified channels.
     """
 
@@ -25,11 +25,11 @@ class Candidate:
     ours: bool = False
 
     def method(self, federation: Federation, rate: float | None = None) -> Method:
-        return self.make(federation, rate or self.rates.get(federation.setting.dataset, 1.0))
+        return self.make(federation, rate or self.rates.get(federation.setting.name, 1.0))
 
 
 def peer(name: str, make: Callable[[], Compressor], **rates: float) -> Candidate:
-    return Candidate(name, lambda _, rate: Peer(make(), rate), _by_dataset(rates))
+    return Candidate(name, lambda _, rate: Peer(make(), rate), _by_setting(rates))
 
 
 def channels(name: str, rules: dict[str, dict[str, Any]], *, residual: bool = True, **rates: float) -> Candidate:
@@ -38,10 +38,10 @@ def channels(name: str, rules: dict[str, dict[str, Any]], *, residual: bool = Tr
         own = rules | {"aggregation": rules.get("aggregation", {}) | server}
         return Channels(federation, own, residual=residual)
 
-    return Candidate(name, make, _by_dataset(rates), ours=True)
+    return Candidate(name, make, _by_setting(rates), ours=True)
 
 
-def _by_dataset(rates: Mapping[str, float]) -> dict[str, float]:
+def _by_setting(rates: Mapping[str, float]) -> dict[str, float]:
     return {name.replace("_", "-"): rate for name, rate in rates.items()}
 
 
@@ -63,19 +63,19 @@ DENSE, WINNER = "dense FedAvg", "channels 80%, signs of 1.8%, root"
 CANDIDATES = {
     candidate.name: candidate
     for candidate in (
-        peer(DENSE, Dense, digits=2, fashion_mnist=2),
-        peer("top-k 1%", lambda: TopK(0.01), digits=2, fashion_mnist=1.4),
-        peer("top-k 1%, root", lambda: TopK(0.01, weighting="root"), fashion_mnist=0.7),
-        peer("DGC 1%", lambda: DGC(0.01), digits=1.4, fashion_mnist=1.4),
-        peer("PowerSGD rank 4", lambda: PowerSGD(4), digits=2, fashion_mnist=2),
-        peer("STC 1%", lambda: STC(0.01), fashion_mnist=2),
+        peer(DENSE, Dense, digits=2, fashion_short=2),
+        peer("top-k 1%", lambda: TopK(0.01), digits=2, fashion_short=1.4),
+        peer("top-k 1%, root", lambda: TopK(0.01, weighting="root"), fashion_short=0.7),
+        peer("DGC 1%", lambda: DGC(0.01), digits=1.4, fashion_short=1.4),
+        peer("PowerSGD rank 4", lambda: PowerSGD(4), digits=2, fashion_short=2),
+        peer("STC 1%", lambda: STC(0.01), fashion_short=2),
         peer("STC 1.8%, root", lambda: STC(0.018, weighting="root")),
         channels("channels 10%, no residual", rules("0.1"), residual=False),
-        channels("channels 10%", rules("0.1"), digits=1.4, fashion_mnist=1.4),
-        channels("channels 10%, common", rules("0.1", selection="common"), digits=1.4, fashion_mnist=1.4),
-        channels("paths 1%", rules("0.01", **PATHS), digits=1.4, fashion_mnist=1.4),
+        channels("channels 10%", rules("0.1"), digits=1.4, fashion_short=1.4),
+        channels("channels 10%, common", rules("0.1", selection="common"), digits=1.4, fashion_short=1.4),
+        channels("paths 1%", rules("0.01", **PATHS), digits=1.4, fashion_short=1.4),
         channels("channels 10% of bytes, per entry, 3 bits, root", rules("0.1", bits=3, weighting="root", **PER_ENTRY)),
-        channels("channels 80%, signs of 1.8%, all", rules("0.8", bits=2, entries="0.018"), digits=2, fashion_mnist=2),
+        channels("channels 80%, signs of 1.8%, all", rules("0.8", bits=2, entries="0.018"), digits=2, fashion_short=2),
         channels(WINNER, DEFAULT),
         channels("channels 50%, signs of 1.8%, root", rules("0.5", weighting="root", bits=2, entries="0.018")),
     )

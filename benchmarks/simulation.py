@@ -37,6 +37,7 @@ NOTHING = Digest.of(b"")  # stands for the data root, which these measurements d
 class Setting:
     """What is trained, by how many, and for how long. The learning rate falls linearly to zero."""
 
+    name: str
     dataset: str
     title: str
     participants: int
