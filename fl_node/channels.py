@@ -1,11 +1,7 @@
-"""Channel norms, and the channel table that commits to what was selected.
+"""Channel norms, and the channel table that commits to what was selected."""
 
-Norms are kept squared and exact: whole numbers in units of 2**-60. Ranking squares ranks the norms.
-"""
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 from math import ldexp, sqrt
 from typing import Any
 
@@ -13,10 +9,10 @@ import numpy as np
 
 from chain.protocol import merkle
 from chain.protocol.digest import Digest
-from fl_node.quantise import EXPONENT_MIN, Quantised
+from fl_node.norms import NORM_BYTES, Norms
+from fl_node.quantise import EXPONENT_MIN, Integers, Quantised
 from fl_node.sparse import Sparse
 
-NORM_BYTES = 16
 LEAF = 16  # channels: hashing them one by one would take longer than hashing a whole sparse update
 
 Codes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -27,13 +23,8 @@ class ChannelTable:
     """The channels that were sent, of how many, and the squared norm of each. `sent` ascends."""
 
     channels: int
-    sent: tuple[int, ...]
-    squared_norms: tuple[int, ...]
-
-    @property
-    def smallest(self) -> int:
-        """The smallest norm that was sent, squared; 0 if nothing was."""
-        return min(self.squared_norms, default=0)
+    sent: Integers
+    squared_norms: Norms
 
     @property
     def root(self) -> Digest:
@@ -42,25 +33,15 @@ class ChannelTable:
         """
         size = LEAF * (4 + NORM_BYTES)
         table = np.zeros((len(self.sent), 4 + NORM_BYTES), np.uint8)
-        table[:, :4] = _big_endian(self.sent, ">u4")
-        if max(self.squared_norms, default=0) < 1 << 64:
-            table[:, -8:] = _big_endian(self.squared_norms, ">u8")  # of many channels several times faster
-        else:
-            norms = b"".join([squared.to_bytes(NORM_BYTES, "big") for squared in self.squared_norms])
-            table[:, 4:] = np.frombuffer(norms, np.uint8).reshape(-1, NORM_BYTES)
+        table[:, :4] = self.sent.astype(">u4").view(np.uint8).reshape(-1, 4)
+        table[:, 4:] = self.squared_norms.big_endian()
         leaves = table.tobytes()
         return merkle.root(leaves[start : start + size] for start in range(0, len(leaves), size))
 
 
-def _big_endian(numbers: Sequence[int], kind: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """One row of bytes a number."""
-    native = np.fromiter(numbers, np.dtype(kind).newbyteorder("="), len(numbers))
-    return native.astype(kind).view(np.uint8).reshape(len(numbers), native.itemsize)
-
-
-def channel_norms(layers: Iterable[Quantised | Sparse]) -> tuple[int, ...]:
+def channel_norms(layers: Iterable[Quantised | Sparse]) -> Norms:
     """The squared norms of all channels of these layers, layer after layer."""
-    return tuple(chain.from_iterable(layer.squared_norms() for layer in layers))
+    return Norms.joined(layer.squared_norms() for layer in layers)
 
 
 def norm_code(squared: int) -> int:

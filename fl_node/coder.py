@@ -12,7 +12,7 @@ import numpy as np
 import zstandard
 from constriction import stream
 
-FEW, WITH_SECTIONS = b"\3", b"\4"  # the first byte of what was written; 1 and 2 were those of an earlier format
+FEW, WITH_SECTIONS = b"\5", b"\6"  # the first byte of what was written; 1 to 4 were those of earlier formats
 MANY = 1 << 12  # symbols
 LONGEST = 16  # bits that the range coder takes at a time
 _LEVEL = 1
@@ -26,8 +26,10 @@ Counts = np.ndarray[Any, np.dtype[np.float64]]
 class Coder(Protocol):
     """Both directions of one format: the writer takes the symbols and hands them back, the reader finds them."""
 
-    def modelled(self, count: int, prior: Counts, given: Numbers | None) -> Symbols:
-        """Symbols below `len(prior)`, which is at most 256; `prior` counts what is expected of them."""
+    def modelled(self, count: int, prior: Counts, given: Numbers | None, *, fixed: bool = False) -> Symbols:
+        """Symbols below `len(prior)`, which is at most 256; `prior` counts what is expected of them. `fixed`: whatever
+        comes.
+        """
 
     def raw(self, count: int, bits: int, given: Numbers | None) -> Numbers:
         """Numbers of so many bits each."""
@@ -37,14 +39,14 @@ class Writer:
     def __init__(self) -> None:
         self._range, self._sections = stream.queue.RangeEncoder(), list[bytes]()
 
-    def modelled(self, count: int, prior: Counts, given: Numbers | None) -> Symbols:
+    def modelled(self, count: int, prior: Counts, given: Numbers | None, *, fixed: bool = False) -> Symbols:
         symbols = _given(count, given).astype(np.uint8, copy=False)
         if count >= MANY:
             frame = zstandard.ZstdCompressor(level=_LEVEL).compress(symbols.data)
             self._sections += [np.array(len(frame), _LENGTH).tobytes(), frame]
             return symbols
         counts = prior
-        for start, stop in _steps(count):
+        for start, stop in _steps(count, fixed):
             part = symbols[start:stop].astype(np.int32)
             self._range.encode(part, _model(counts))
             counts = _updated(counts, part, last=stop == count)
@@ -90,7 +92,7 @@ class Reader:
         whole = bytes(words) + bytes(-len(words) % 4)
         self._range = stream.queue.RangeDecoder(np.frombuffer(whole, ">u4").astype(np.uint32))
 
-    def modelled(self, count: int, prior: Counts, given: Numbers | None) -> Symbols:
+    def modelled(self, count: int, prior: Counts, given: Numbers | None, *, fixed: bool = False) -> Symbols:
         if count >= MANY:
             frame = self._take(self._length())
             if zstandard.frame_content_size(frame) != count:
@@ -100,7 +102,7 @@ class Reader:
                 raise ValueError(f"a symbol above {len(prior) - 1}")
             return symbols
         counts, found = prior, np.zeros(count, np.uint8)
-        for start, stop in _steps(count):
+        for start, stop in _steps(count, fixed):
             found[start:stop] = part = self._range.decode(_model(counts), stop - start)
             counts = _updated(counts, part, last=stop == count)
         return found
@@ -133,9 +135,9 @@ def _given(count: int, given: Numbers | None) -> Numbers:
 
 
 @lru_cache(maxsize=MANY)
-def _steps(count: int) -> Sequence[tuple[int, int]]:
+def _steps(count: int, fixed: bool) -> Sequence[tuple[int, int]]:
     """Where the model is brought up to date: at 1, 2, 4, 8... symbols."""
-    edges = [0, *(1 << power for power in range(count.bit_length()) if 1 << power < count), count]
+    edges = [0, *(1 << power for power in range(0 if fixed else count.bit_length()) if 1 << power < count), count]
     return list(pairwise(edges)) if count else []
 
 

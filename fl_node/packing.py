@@ -24,7 +24,7 @@ from fl_node.channels import Codes
 from fl_node.coder import FEW, WITH_SECTIONS, Coder, Counts, Numbers, Reader, Symbols, Writer
 from fl_node.gradient import Layer, Layout
 from fl_node.kernels import sparse as kernels
-from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Exponents, Quantised, blocks, element_max
+from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Exponents, Integers, Quantised, blocks, element_max
 from fl_node.sparse import Sparse, Unsigned
 from fl_node.update import LayerUpdate, Update, decode, encode, rows_of
 
@@ -35,7 +35,6 @@ SPARSE = 4  # entries for every one that differs from zero: with fewer, gaps cos
 STEP = 255  # a symbol that stands for as many places and no entry; smaller ones are gaps
 GAP_BITS = 6  # of a mean gap that are modelled; those below are random
 CLASSES = 32  # numbers of bits of a whole number
-_FIXED = float(1 << 30)  # a model with such counts is not changed by what is coded
 _SCALES = EXPONENT_MAX - EXPONENT_MIN + 1
 
 
@@ -98,7 +97,7 @@ def _among_all(update: Update, layout: Layout) -> Update:
         counts[part.channels], exponents[part.channels] = part.values.counts, part.values.exponents
         values = replace(part.values, counts=counts, exponents=exponents)
         parts.append(LayerUpdate(np.arange(layer.channels), values))
-    return replace(update, sent=tuple(range(layout.channels)), layers=tuple(parts))
+    return replace(update, sent=np.arange(layout.channels), layers=tuple(parts))
 
 
 def _those_with_entries(update: Update, layout: Layout) -> Update:
@@ -109,8 +108,8 @@ def _those_with_entries(update: Update, layout: Layout) -> Update:
         rows = np.flatnonzero(part.values.counts)
         values = replace(part.values, counts=part.values.counts[rows], exponents=part.values.exponents[rows])
         parts.append(LayerUpdate(rows, values))
-        sent += (rows + layer.first_channel).tolist()
-    return replace(update, sent=tuple(sent), layers=tuple(parts))
+        sent.append(rows + layer.first_channel)
+    return replace(update, sent=np.concatenate(sent), layers=tuple(parts))
 
 
 # ------------------------------------------------------------- the format, once for both directions
@@ -118,12 +117,12 @@ def _those_with_entries(update: Update, layout: Layout) -> Update:
 
 def _code(
     coder: Coder, layout: Layout, rules: Rules, update: Update | None, told: bool
-) -> tuple[tuple[int, ...], tuple[LayerUpdate, ...], Codes | None]:
+) -> tuple[Integers, tuple[LayerUpdate, ...], Codes | None]:
     if told and not rules.compression.sparse:
         raise ValueError("no channels, under rules that send whole ones")
     mask = np.full(layout.channels, int(told))
     if update is not None:
-        mask[list(update.sent)] = 1
+        mask[update.sent] = 1
     sent = np.flatnonzero(mask if told else coder.modelled(layout.channels, np.full(2, 0.5), mask))
     norms: Codes | None = None
     if rules.selection.selection == "common":
@@ -137,7 +136,7 @@ def _code(
         if rules.compression.bits == 2 and values.entries:
             scales = _near(int(values.exponents.max()) - EXPONENT_MIN, _SCALES)  # of layers they are much alike
         parts.append(LayerUpdate(rows, values))
-    return tuple(sent.tolist()), tuple(parts), norms
+    return sent, tuple(parts), norms
 
 
 def _code_layer(coder: Coder, layer: Layer, rows: int, rules: Rules, scales: Counts, known: Values | None) -> Values:
@@ -167,9 +166,10 @@ def _code_scales(coder: Coder, count: int, rules: CompressionRules, first: Count
     if rules.bits != 2 or not count:
         return coder.modelled(count, np.full(_SCALES, 1 / 16), given)
     found = coder.modelled(1, first, None if given is None else given[:1])
-    same = np.full(_SCALES, 1 / 16)
-    same[found] = _FIXED
-    return np.concatenate([found, coder.modelled(count - 1, same, None if given is None else given[1:])])
+    others = None if given is None else np.array([(given != given[0]).any()])
+    if not coder.modelled(1, _MOSTLY_ZERO[:2], others)[0]:
+        return np.repeat(found, count)
+    return np.concatenate([found, coder.modelled(count - 1, _flat(_SCALES), None if given is None else given[1:])])
 
 
 def _code_all(
@@ -221,7 +221,7 @@ def _code_places(coder: Coder, count: int, rows: int, width: int, known: Sparse 
     if high is not None:
         symbols = np.full(count + steps, STEP, np.uint8)
         symbols[np.cumsum(high // STEP + 1) - 1] = high % STEP
-    found = coder.modelled(count + steps, _geometric(count, rows * width, low), symbols)
+    found = coder.modelled(count + steps, _geometric(count, rows * width, low), symbols, fixed=True)
     rest = coder.raw(count, low, rest)
     counts, columns = np.zeros(rows, np.uint32), np.empty(count, np.uint32)
     if not kernels.list_gaps(found, np.uint8(STEP), low, rest, width, counts, columns):
@@ -263,6 +263,6 @@ def _geometric(count: int, size: int, low: int) -> Counts:
     stay = (size - count) / max(size, 1)
     for _ in range(low):
         stay *= stay
-    counts = np.multiply.accumulate(np.full(STEP + 1, stay)) / stay if stay else np.zeros(STEP + 1)
+    counts: Counts = np.multiply.accumulate(np.full(STEP + 1, stay)) / stay if stay else np.zeros(STEP + 1)
     counts[STEP] = counts[STEP] / max(1 - stay, 2.0**-50)
-    return _FIXED * np.maximum(counts, 2.0**-24)
+    return np.maximum(counts, 2.0**-24)

@@ -18,7 +18,7 @@ import numpy as np
 from chain.protocol.rules import CompressionRules
 from fl_node.gradient import Matrix
 from fl_node.kernels import rows as kernels
-from fl_node.kernels.compiled import LIMB
+from fl_node.norms import LIMBS, Norms
 from fl_node.threads import Mapped
 
 ELEMENT_MAX = 127
@@ -71,14 +71,14 @@ class Quantised:
         values: Matrix = np.ldexp(self.elements.astype(np.float32), scales)
         return values
 
-    def squared_norms(self) -> list[int]:
-        """The squared Euclidean norm of every row, exactly, in units of 2**(2 * EXPONENT_MIN); a Python integer a row.
+    def squared_norms(self) -> Norms:
+        """The squared Euclidean norm of every row, exactly, in units of 2**(2 * EXPONENT_MIN).
 
         A block contributes `sum(element**2) << 2 * (exponent - EXPONENT_MIN)`.
         """
-        limbs = np.zeros((len(self.elements), 4), np.int64)
+        limbs = np.zeros((len(self.elements), LIMBS), np.int64)
         kernels.norm_limbs(self.elements, self.exponents, self.block, EXPONENT_MIN, limbs)
-        return as_integers(limbs)
+        return Norms.of_limbs(limbs)
 
     def largest(self) -> Largest:
         """The largest magnitude of each block, int16 `[rows, blocks]`."""
@@ -109,19 +109,6 @@ class Quantised:
     def take_from(self, matrix: Matrix, channels: Integers) -> None:
         """`matrix[channels] -= values`, exactly."""
         kernels.subtract_rows(matrix, channels, self.elements, self.exponents, self.block, EXPONENT_MIN, SCALES)
-
-
-def as_integers(limbs: Integers) -> list[int]:
-    """Whole numbers from four limbs each, 32 bits wide, the lowest first; all but the last may have grown beyond."""
-    carried = limbs.copy()
-    for at in range(3):
-        carried[:, at + 1] += carried[:, at] >> 32
-        carried[:, at] &= LIMB
-    low: list[int] = (carried[:, 0] | carried[:, 1] << 32).view(np.uint64).tolist()
-    high = carried[:, 2] | carried[:, 3] << 32
-    if not high.any():
-        return low
-    return [a | b << 64 for a, b in zip(low, high.view(np.uint64).tolist(), strict=True)]
 
 
 def one_magnitude(elements: Elements) -> int:

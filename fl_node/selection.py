@@ -19,6 +19,8 @@ from chain.protocol.rules import SelectionRules
 from fl_node import paths
 from fl_node.channels import ChannelTable, Codes, norm_of_code
 from fl_node.gradient import Layout, Level
+from fl_node.norms import Norms
+from fl_node.quantise import Integers
 
 PATH_UNIT = 16  # bits that squared norms lose when they are added up along a path: its unit is 2**-44
 
@@ -51,38 +53,45 @@ def budgets(layout: Layout, rules: SelectionRules, round_number: int) -> list[Bu
     return found
 
 
-def select(norms: Sequence[int], layout: Layout, rules: SelectionRules, round_number: int) -> tuple[int, ...]:
+def select(norms: Norms, layout: Layout, rules: SelectionRules, round_number: int) -> Integers:
     """The channels to send, ascending: the largest norms within the budget, ties to the lower number, never a zero.
 
-    A channel that does not fit any more is passed over. Per-entry norms are compared by cross-multiplication: squared
-    norms times the least common multiple of all widths, divided by their own.
+    A channel that does not fit any more is passed over.
     """
-    sizes = norms
-    if rules.norm == "per-entry":
-        common = lcm(*(layer.width for layer in layout.layers))
-        widths = [layer.width for layer in layout.layers for _ in range(layer.channels)]
-        sizes = [norm * (common // width) for norm, width in zip(norms, widths, strict=True)]
-    chosen: list[int] = []
+    order, fitting = _ranked(norms, layout, rules), []
+    loud = order[~norms.zero[order]]
     for budget in budgets(layout, rules, round_number):
-        loud = [channel for channel in budget.channels if norms[channel]]
-        ranked = sorted(loud, key=sizes.__getitem__, reverse=True)  # a stable sort: ties stay in ascending order
-        if rules.budget == "channels":
-            chosen += ranked[: budget.room]
-            continue
-        room, costs = budget.room, budget.costs.tolist()
-        for channel in ranked:
-            cost = costs[channel - budget.channels.start]
-            if cost <= room:
-                chosen.append(channel)
-                room -= cost
-    return tuple(sorted(chosen))
+        ranked = loud[(loud >= budget.channels.start) & (loud < budget.channels.stop)]
+        fitting.append(ranked[: budget.room] if rules.budget == "channels" else _fitting(ranked, budget))
+    return np.sort(np.concatenate(fitting))
 
 
-def over_budget(sent: Sequence[int], layout: Layout, rules: SelectionRules, round_number: int) -> str | None:
+def _ranked(norms: Norms, layout: Layout, rules: SelectionRules) -> Integers:
+    """All channels, the largest norm first, ties in ascending order. Per-entry norms are compared by
+    cross-multiplication: squared norms times the least common multiple of all widths, divided by their own.
+    """
+    if rules.norm == "euclidean":
+        return norms.ranked()
+    common = lcm(*(layer.width for layer in layout.layers))
+    widths = [layer.width for layer in layout.layers for _ in range(layer.channels)]
+    sizes = [norm * (common // width) for norm, width in zip(norms, widths, strict=True)]
+    return np.array(sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True), np.int64)  # a stable sort
+
+
+def _fitting(ranked: Integers, budget: Budget) -> Integers:
+    """Of these channels, one after the other, those for which there still is room."""
+    fitting, room = [], budget.room
+    for channel, cost in zip(ranked.tolist(), budget.costs[ranked - budget.channels.start].tolist(), strict=True):
+        if cost <= room:
+            fitting.append(channel)
+            room -= cost
+    return np.array(fitting, np.int64)
+
+
+def over_budget(sent: Integers, layout: Layout, rules: SelectionRules, round_number: int) -> str | None:
     """Which budget these channels, ascending, break, in words; None if they break none."""
-    channels = np.asarray(sent, np.int64)
     for budget in budgets(layout, rules, round_number):
-        if (spent := budget.spent(channels)) > budget.room:
+        if (spent := budget.spent(sent)) > budget.room:
             unit = "entries" if rules.budget == "bytes" else "channels"
             first, last = budget.channels.start, budget.channels.stop - 1
             return f"{spent} {unit} of channels {first} to {last}, at most {budget.room}"
@@ -99,17 +108,17 @@ def common_channels(
     sums = [0] * layout.channels
     for table in tables:
         sums = [total + norm_of_code(code) for total, code in zip(sums, table.tolist(), strict=True)]
-    return select(sums, layout, rules, round_number) or tuple(range(layout.channels))
+    return tuple(select(Norms.of(sums), layout, rules, round_number).tolist()) or tuple(range(layout.channels))
 
 
 def chosen(
-    norms: Sequence[int], layout: Layout, rules: SelectionRules, round_number: int, common: Sequence[int] | None
-) -> tuple[int, ...]:
+    norms: Norms, layout: Layout, rules: SelectionRules, round_number: int, common: Sequence[int] | None
+) -> Integers:
     """What an honest node sends of these squared norms, ascending; `common`: the round's common set, if it has one."""
     if rules.selection == "common":
-        return tuple(common) if common is not None else tuple(range(layout.channels))
+        return np.arange(layout.channels) if common is None else np.array(common, np.int64)
     if rules.channels == "path":
-        nodes, edges = _path_values(range(layout.channels), norms, layout)
+        nodes, edges = _path_values(np.arange(layout.channels), norms, layout)
         selected = paths.select_paths(nodes, edges, rules.rate(round_number))
         return _numbers(selected.nodes, selected.edges, layout)
     return select(norms, layout, rules, round_number)
@@ -118,7 +127,7 @@ def chosen(
 def threshold(table: ChannelTable, layout: Layout) -> int:
     """The smallest selected norm, squared, in units of 2**-60: of a channel, or of the best path through a piece."""
     if not layout.levels:
-        return table.smallest
+        return table.squared_norms.smallest
     nodes, edges = _path_values(table.sent, table.squared_norms, layout)
     return paths.attained(*_path_masks(table.sent, layout), nodes, edges) << PATH_UNIT
 
@@ -133,11 +142,10 @@ def verify_selection(
 ) -> None:
     """U5: raises VerificationError unless the rules allow to send just these channels in this round."""
     if rules.selection == "common":
-        expected = set(range(layout.channels) if common is None else common)
-        if wrong := sorted(expected ^ set(table.sent)):
-            raise VerificationError(
-                Code.U5, subject, f"the {len(expected)} channels of the common set", f"a difference in {wrong[:8]}"
-            )
+        expected = np.arange(layout.channels) if common is None else np.array(common, np.int64)
+        if len(wrong := np.setxor1d(expected, table.sent)):
+            found = f"a difference in {wrong[:8].tolist()}"
+            raise VerificationError(Code.U5, subject, f"the {len(expected)} channels of the common set", found)
     elif rules.channels == "path":
         nodes, edges = _path_values(table.sent, table.squared_norms, layout)
         least = threshold(table, layout) >> PATH_UNIT
@@ -147,23 +155,22 @@ def verify_selection(
     else:
         if broken := over_budget(table.sent, layout, rules, round_number):
             raise VerificationError(Code.U5, subject, "channels within the upload rate", broken)
-        if table.sent and not table.smallest:
-            silent = [channel for channel, norm in zip(table.sent, table.squared_norms, strict=True) if not norm]
-            raise VerificationError(Code.U5, subject, "channels that are not empty", f"empty ones: {silent[:8]}")
+        if len(silent := table.sent[table.squared_norms.zero]):
+            raise VerificationError(
+                Code.U5, subject, "channels that are not empty", f"empty ones: {silent[:8].tolist()}"
+            )
 
 
 # ------------------------------------------------------------- pieces of paths
 
 
-def _path_values(
-    channels: Sequence[int], norms: Sequence[int], layout: Layout
-) -> tuple[list[paths.Integers], list[paths.Integers]]:
+def _path_values(channels: Integers, norms: Norms, layout: Layout) -> tuple[list[paths.Integers], list[paths.Integers]]:
     """Nodes and edges, level after level, in units of 2**-44; 0 for channels not given. Capped so that no path can
     overflow: the cap is far beyond any gradient.
     """
     cap = (paths.LIMIT - 1) // (3 * len(layout.layers))
     values = np.zeros(layout.channels, np.int64)
-    values[np.asarray(channels, np.int64)] = [min(norm >> PATH_UNIT, cap) for norm in norms]
+    values[channels] = [min(norm >> PATH_UNIT, cap) for norm in norms]
     nodes: list[paths.Integers] = []
     edges: list[paths.Integers] = []
     for level, before in _levels(layout):
@@ -174,10 +181,10 @@ def _path_values(
     return nodes, edges
 
 
-def _path_masks(sent: Sequence[int], layout: Layout) -> tuple[list[paths.Mask], list[paths.Mask]]:
+def _path_masks(sent: Integers, layout: Layout) -> tuple[list[paths.Mask], list[paths.Mask]]:
     """What was sent of nodes and edges. A neuron with nothing of its own counts as sent where an edge to it was."""
     mask = np.zeros(layout.channels, bool)
-    mask[np.asarray(sent, np.int64)] = True
+    mask[sent] = True
     nodes: list[paths.Mask] = []
     edges: list[paths.Mask] = []
     for level, before in _levels(layout):
@@ -191,7 +198,7 @@ def _path_masks(sent: Sequence[int], layout: Layout) -> tuple[list[paths.Mask], 
     return nodes, edges
 
 
-def _numbers(nodes: Sequence[paths.Mask], edges: Sequence[paths.Mask], layout: Layout) -> tuple[int, ...]:
+def _numbers(nodes: Sequence[paths.Mask], edges: Sequence[paths.Mask], layout: Layout) -> Integers:
     """The channel numbers of selected nodes and edges, ascending."""
     mask = np.zeros(layout.channels, bool)
     remaining = iter(edges)
@@ -200,7 +207,7 @@ def _numbers(nodes: Sequence[paths.Mask], edges: Sequence[paths.Mask], layout: L
             _of_layer(mask, layout, index)[:] = sent
         if level.edges is not None:
             _of_layer(mask, layout, level.edges)[:] = next(remaining).ravel()
-    return tuple(np.flatnonzero(mask).tolist())
+    return np.flatnonzero(mask)
 
 
 def _levels(layout: Layout) -> list[tuple[Level, int]]:

@@ -12,6 +12,7 @@ import numpy as np
 from chain.protocol.rules import CompressionRules
 from fl_node.gradient import Matrix
 from fl_node.kernels import sparse as kernels
+from fl_node.norms import LIMBS, Norms
 from fl_node.quantise import (
     EXPONENT_MIN,
     SCALES,
@@ -21,7 +22,6 @@ from fl_node.quantise import (
     Largest,
     Quantised,
     as_bits,
-    as_integers,
     blocks,
     one_magnitude,
     one_of_all,
@@ -108,10 +108,10 @@ class Sparse:
         """The values as float32 `[rows, width]`, exactly."""
         return self.dense().values()
 
-    def squared_norms(self) -> list[int]:
-        limbs = np.zeros((len(self.counts), 4), np.int64)
+    def squared_norms(self) -> Norms:
+        limbs = np.zeros((len(self.counts), LIMBS), np.int64)
         kernels.norm_limbs(self.bounds, self.columns, self.elements, self.exponents, self.block, EXPONENT_MIN, limbs)
-        return as_integers(limbs)
+        return Norms.of_limbs(limbs)
 
     def largest(self) -> Largest:
         """The largest magnitude of each block, int16 `[rows, blocks]`.

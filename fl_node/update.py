@@ -17,7 +17,6 @@ These bytes are what is hashed and committed. What lies in the store is shorter:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from math import ceil
 from typing import Any
 
@@ -30,7 +29,8 @@ from chain.protocol.seal import Metadata
 from fl_node import tensorfile
 from fl_node.channels import ChannelTable, Codes, channel_norms, norm_code
 from fl_node.gradient import Layer, Layout, Matrix
-from fl_node.quantise import Exponents, Quantised, blocks, magnitude_cut, quantise
+from fl_node.norms import Norms
+from fl_node.quantise import Exponents, Integers, Quantised, blocks, magnitude_cut, quantise
 from fl_node.selection import chosen, threshold
 from fl_node.sparse import Sparse
 from fl_node.tensorfile import Tensors
@@ -46,7 +46,7 @@ _E8M0 = 127
 class LayerUpdate:
     """What was sent of one layer: `channels` are rows of the layer, ascending; `values` has one row for each."""
 
-    channels: np.ndarray[Any, np.dtype[np.int64]]
+    channels: Integers
     values: Quantised | Sparse
 
 
@@ -57,7 +57,7 @@ class Update:
     participant: str
     round: int
     base_model: Digest
-    sent: tuple[int, ...]  # channel numbers, ascending
+    sent: Integers  # channel numbers, ascending
     layers: tuple[LayerUpdate, ...]
     norms: Codes | None = None  # of all channels, for a common selection
 
@@ -104,13 +104,13 @@ def make_update(
             return quantise(matrix, compression, cut)
 
         quantised = list(mapped(values, gradient))
-        norms = tuple(chain.from_iterable(mapped(lambda each: each.squared_norms(), quantised)))
+        norms = Norms.joined(mapped(lambda each: each.squared_norms(), quantised))
         sent = chosen(norms, layout, rules.selection, round_number, common)
-        channels = np.asarray(sent, np.int64)
 
         def part(layer: Layer, found: Quantised | Sparse) -> LayerUpdate:
-            sent = found.rows(rows := rows_of(layer, channels))
-            return LayerUpdate(rows, Sparse.of(sent) if compression.sparse and isinstance(sent, Quantised) else sent)
+            values = found.rows(rows := rows_of(layer, sent))
+            entries = Sparse.of(values) if compression.sparse and isinstance(values, Quantised) else values
+            return LayerUpdate(rows, entries)
 
         parts = tuple(mapped(lambda each: part(*each), zip(layout.layers, quantised, strict=True)))
     codes = None
@@ -161,7 +161,7 @@ def take_sent(gradient: Sequence[Matrix], update: Update, threads: int = 1) -> N
 def encode(update: Update, rules: CompressionRules, layout: Layout) -> bytes:
     """The canonical bytes."""
     mask = np.zeros(layout.channels, bool)
-    mask[list(update.sent)] = True
+    mask[update.sent] = True
     exponents = np.concatenate([part.values.exponents.ravel() for part in update.layers])
     tensors: Tensors = {
         "sent": np.packbits(mask),
@@ -196,7 +196,7 @@ def decode(data: bytes, layout: Layout, rules: Rules, subject: str) -> Update:
     if norms is not None:
         _require(norms.shape == (layout.channels,), subject, f"norms of {layout.channels} channels", norms.shape)
     layers = _layers(tensors, layout, rules.compression, sent, subject)
-    return Update(participant, number, base, tuple(sent.tolist()), layers, norms)
+    return Update(participant, number, base, sent, layers, norms)
 
 
 def _bias(rules: CompressionRules) -> int:
@@ -215,7 +215,7 @@ def _about(about: dict[str, Any], subject: str) -> tuple[str, int, Digest]:
         raise VerificationError(Code.U2, subject, "a base model digest", error) from None
 
 
-def _sent(packed: np.ndarray[Any, Any], channels: int, subject: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _sent(packed: np.ndarray[Any, Any], channels: int, subject: str) -> Integers:
     size = -(-channels // 8)
     _require(packed.shape == (size,), subject, f"a mask of {size} bytes", packed.shape)
     bits = np.unpackbits(packed)
@@ -227,7 +227,7 @@ def _layers(
     tensors: Tensors,
     layout: Layout,
     rules: CompressionRules,
-    sent: np.ndarray[Any, np.dtype[np.int64]],
+    sent: Integers,
     subject: str,
 ) -> tuple[LayerUpdate, ...]:
     """Cuts the flat tensors into the rows of each layer."""
@@ -271,7 +271,7 @@ def _exponents(
     return unbiased.astype(np.int8)
 
 
-def rows_of(layer: Layer, sent: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def rows_of(layer: Layer, sent: Integers) -> Integers:
     """Those of the channels `sent` (numbers in the model, ascending) that are rows of this layer, by row."""
     start, stop = np.searchsorted(sent, [layer.first_channel, layer.first_channel + layer.channels])
     return sent[start:stop] - layer.first_channel

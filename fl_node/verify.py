@@ -75,7 +75,7 @@ def _entries(update: Update) -> int:
 def _verify_norms(update: Update, table: ChannelTable, subject: str) -> None:
     """The claimed norm codes, where there are any, agree with the values as far as these were sent."""
     if update.norms is not None:
-        for channel, squared in zip(table.sent, table.squared_norms, strict=True):
+        for channel, squared in zip(table.sent.tolist(), table.squared_norms, strict=True):
             claimed = int(update.norms[channel])
             _check(Code.U4, f"{subject} norm code of channel {channel}", norm_code(squared), claimed)
 

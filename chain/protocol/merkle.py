@@ -22,7 +22,7 @@ def root(leaves: Iterable[bytes]) -> Digest:
     The RFC splits at the largest power of two below n. Level by level that means: pair neighbours, and let an odd
     last node rise.
     """
-    level = [leaf_hash(leaf) for leaf in leaves]
+    level = list(map(leaf_hash, leaves))
     if not level:
         return Digest.of(b"")
     while len(level) > 1:

@@ -137,6 +137,17 @@ def norm_limbs(elements, exponents, block, lowest, limbs):
 
 
 @compiled
+def carry(limbs, halves):
+    """Whole numbers from limbs of 32 bits that have grown beyond: their upper and lower 64 bits."""
+    for row in range(limbs.shape[0]):
+        second = limbs[row, 1] + (limbs[row, 0] >> 32)
+        third = limbs[row, 2] + (second >> 32)
+        fourth = limbs[row, 3] + (third >> 32)
+        halves[row, 0] = np.uint64(fourth << 32 | third & LIMB)
+        halves[row, 1] = np.uint64(second << 32 | limbs[row, 0] & LIMB)
+
+
+@compiled
 def subtract_rows(gradient, at, elements, exponents, block, lowest, scales):
     """`gradient[at[i]] -= value`, exactly; `scales[i]` is 2**(lowest + i)."""
     for row in range(elements.shape[0]):

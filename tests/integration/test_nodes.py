@@ -31,6 +31,7 @@ from fl_node.audit import Status
 from fl_node.gradient import Layout, gradient_matrices
 from fl_node.journal import Journal
 from fl_node.model import load_tensors, to_tensors
+from fl_node.norms import Norms
 from fl_node.session import RoundGone, Session
 from fl_node.train import train, training_seed
 from fl_node.update import Update
@@ -303,7 +304,8 @@ def forge_selection(session: Session, made: Update, layout: Layout) -> Forged:
 def forge_norms(session: Session, made: Update, layout: Layout) -> Forged:
     """U4: the committed channel table claims a larger norm than the values have."""
     good, table = whole(session, made), made.table(layout)
-    norms = (table.squared_norms[0] + 1, *table.squared_norms[1:])
+    first, *others = table.squared_norms
+    norms = Norms.of([first + 1, *others])
     return replace(good, metadata=replace(good.metadata, channel_root=replace(table, squared_norms=norms).root))
 
 

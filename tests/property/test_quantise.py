@@ -94,7 +94,7 @@ def test_values_are_whole_units(matrix: Matrix, rules: CompressionRules) -> None
 def test_squared_norms_are_exact(matrix: Matrix, rules: CompressionRules) -> None:
     quantised = quantise(matrix, rules)
     values = [[Fraction(value) * 2**30 for value in row] for row in quantised.values().tolist()]
-    assert quantised.squared_norms() == [sum(value**2 for value in row) for row in values]
+    assert list(quantised.squared_norms()) == [sum(value**2 for value in row) for row in values]
 
 
 def test_squared_norm_of_the_largest_row() -> None:
@@ -102,7 +102,7 @@ def test_squared_norm_of_the_largest_row() -> None:
     for block in (32, 100_000, width):
         exponents = np.full((1, q.blocks(width, block)), EXPONENT_MAX, np.int8)
         largest = Quantised(np.full((1, width), -ELEMENT_MAX, np.int8), exponents, block)
-        assert largest.squared_norms() == [width * (ELEMENT_MAX << (EXPONENT_MAX - EXPONENT_MIN)) ** 2]
+        assert list(largest.squared_norms()) == [width * (ELEMENT_MAX << (EXPONENT_MAX - EXPONENT_MIN)) ** 2]
 
 
 @given(matrices(), st.sampled_from(WAYS))

@@ -9,6 +9,7 @@ import numpy as np
 from chain.protocol.digest import Digest
 from fl_node import update
 from fl_node.gather import fetch_update
+from fl_node.norms import Norms
 from fl_node.quantise import quantise
 from fl_node.update import LayerUpdate, Update
 from tests.simulator.attack import Attack, Mallory, Prepared
@@ -53,13 +54,13 @@ def every_channel(mallory: Mallory, prepared: Prepared) -> Prepared:
         dense[part.channels] = part.values.values()
         rows = update.rows_of(layer, np.asarray(sent, np.int64))
         parts.append(LayerUpdate(rows, quantise(dense, RULES.compression).rows(rows)))
-    return _encoded(prepared, replace(mine, sent=tuple(sent), layers=tuple(parts)))
+    return _encoded(prepared, replace(mine, sent=np.array(sent), layers=tuple(parts)))
 
 
 def forged_norms(mallory: Mallory, prepared: Prepared) -> Prepared:
     """The root of a channel table with other norms than the values have."""
     table = _decoded(prepared).table(layout())
-    forged = replace(table, squared_norms=tuple(norm + 1 for norm in table.squared_norms))
+    forged = replace(table, squared_norms=Norms.of(norm + 1 for norm in table.squared_norms))
     return replace(prepared, metadata=replace(prepared.metadata, channel_root=forged.root))
 
 

@@ -134,7 +134,7 @@ def compute(given: dict[str, Any]) -> dict[str, Any]:
                 "packed": packing.pack(blob, layout, rules).hex(),
                 "digest": str(Digest.of(blob)),
                 "squaredNorms": [str(norm) for norm in table.squared_norms],
-                "sent": list(table.sent),
+                "sent": table.sent.tolist(),
                 "threshold": str(metadata.threshold),
                 "channelRoot": str(table.root),
                 "residual": {name: tensor.tolist() for name, tensor in sorted(left.items())},

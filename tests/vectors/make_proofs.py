@@ -9,8 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from chain.protocol import merkle
-from fl_node.channels import LEAF, NORM_BYTES, ChannelTable
+from fl_node.channels import LEAF, ChannelTable
+from fl_node.norms import NORM_BYTES, Norms
 
 SENT = (1, 15, 16, 17, 37)  # channels: one leaf, a full one, three of which the last is short
 
@@ -51,7 +54,7 @@ def channels() -> list[dict[str, Any]]:
         for position in sorted({0, count // 2, count - 1}):
             found.append(
                 {
-                    "channelRoot": "0x" + ChannelTable(10_000, sent, norms).root.hex(),
+                    "channelRoot": "0x" + ChannelTable(10_000, np.array(sent), Norms.of(norms)).root.hex(),
                     "sent": count,
                     "position": position,
                     "channel": sent[position],
