@@ -19,8 +19,8 @@ setup-bench: setup
 demo: setup
 	@roundledger demo --dataset $(DATASET) --dir runs/demo
 
-test: lint test-contracts
-	@pytest -n 2
+test: lint
+	@scripts/test.sh
 
 lint: setup
 	@ruff format --check .
