@@ -21,19 +21,17 @@ def add_change(residual, after, before):
 
 
 @compiled
-def count_high(bits, counts):
-    """Counts the magnitudes of fewer than 2**32 entries by their upper 16 bits, in counts that fit a core's cache."""
+def list_reaching(bits, bound, found):
+    """The magnitudes that are not below `bound`. Returns how many there are; -1 if they do not fit."""
+    at = 0
     for entry in range(bits.size):
-        counts[np.uint32(bits[entry] & MAGNITUDE) >> np.uint32(16)] += np.uint32(1)
-
-
-@compiled
-def count_low(bits, high, counts):
-    """Counts the magnitudes with these upper 16 bits by their lower ones, as `count_high`."""
-    for entry in range(bits.size):
-        magnitude = np.uint32(bits[entry] & MAGNITUDE)
-        if magnitude >> np.uint32(16) == high:
-            counts[magnitude & np.uint32(0xFFFF)] += np.uint32(1)
+        magnitude = bits[entry] & MAGNITUDE
+        if magnitude >= bound:
+            if at == found.size:
+                return -1
+            found[at] = magnitude
+            at += 1
+    return at
 
 
 @inlined

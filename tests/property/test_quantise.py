@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -183,10 +184,18 @@ def test_two_bits_are_the_signs_of_what_is_kept_at_one_scale(matrix: Matrix) -> 
 
 
 @settings(max_examples=200)
-@given(st.lists(matrices(), min_size=1, max_size=3), st.integers(1, 400))
-def test_the_cut_is_that_of_a_sort(layers: list[Matrix], entries: int) -> None:
-    """The largest magnitudes, at most so many; of equals all or none."""
-    cut = q.magnitude_cut(layers, entries)
+@given(
+    st.lists(matrices(), min_size=1, max_size=3),
+    st.integers(1, 400),
+    st.sampled_from([q.SAMPLE, 40, 7]),
+    st.sampled_from([q.SPARE, 1, 0]),
+)
+def test_the_cut_is_that_of_a_sort(layers: list[Matrix], entries: int, sample: int, spare: int) -> None:
+    """The largest magnitudes, at most so many; of equals all or none. How large the sample is changes nothing, nor
+    whether it tells the truth.
+    """
+    with patch.multiple(q, SAMPLE=sample, SPARE=spare):
+        cut = q.magnitude_cut(layers, entries)
     magnitudes = sorted((abs(float(entry)) for layer in layers for entry in layer.ravel()), reverse=True)
     kept = [m for m in magnitudes if np.float32(m).view(np.int32) >= cut]
     if entries >= len(magnitudes):
@@ -194,6 +203,20 @@ def test_the_cut_is_that_of_a_sort(layers: list[Matrix], entries: int) -> None:
     else:
         boundary = magnitudes[entries]  # the first that does not fit; its equals must not be kept either
         assert kept == [m for m in magnitudes if m > boundary and m > 0]
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("seen", [1000, 0.001])
+def test_a_sample_that_misleads_changes_nothing(layers: int, seen: float) -> None:
+    """What lies at the sample's places in the first layer is unlike the rest: then too few entries reach the sample's
+    bound, or more than there is room for, be it in one layer alone.
+    """
+    size, entries = 500_000, 20_000
+    matrices = list(np.random.default_rng(3).normal(size=(layers, 1, size)).astype(np.float32))
+    matrices[0] += np.sign(matrices[0]) * np.float32(5)
+    matrices[0][0, :: -(-layers * size // q.SAMPLE) | 1] *= np.float32(seen)
+    largest = np.sort(np.abs(np.concatenate(matrices, axis=1)[0]))[::-1]
+    assert q.magnitude_cut(matrices, entries) == int(largest[entries].view(np.int32)) + 1
 
 
 @given(matrices(), st.sampled_from(WAYS), st.integers(1, 300))
