@@ -119,15 +119,15 @@ def move_rows(now, was, after, sent, column, division, server, unit, scratch):
 
 
 @inlined
-def _weighted(element, weight, exponent, lowest):
-    return np.int64(np.int32(element) * weight) << (np.int64(exponent) - lowest)
-
-
-@inlined
 def _part(columns, bounds, at, column, size):
     """Which entries of a row lie in its columns from `column` on."""
-    row = columns[bounds[at] : bounds[at + 1]]
-    return bounds[at] + np.searchsorted(row, column), bounds[at] + np.searchsorted(row, column + size)
+    start, stop = bounds[at], bounds[at + 1]
+    first, last = start, stop
+    if column and start < stop and columns[start] < column:
+        first += np.searchsorted(columns[start:stop], column)
+    if first < stop and columns[stop - 1] >= column + size:  # seldom: a tensor is most of its row, or the end of it
+        last = start + np.searchsorted(columns[start:stop], column + size)
+    return first, last
 
 
 @compiled
@@ -143,11 +143,13 @@ def move_sparse_rows(now, after, sent, column, division, rate, unit, scratch):
         moved[:] = before
         for at in order[starts[row] : starts[row + 1]]:
             first, last = _part(columns, bounds, at, column, now.shape[1])
+            weight, shift = weights[at], np.int64(exponents[at, 0]) - lowest
             for entry in range(first, last):
                 place = np.int64(columns[entry])
-                exponent = exponents[at, 0 if exponents.shape[1] == 1 else place // block]
-                total[place - column] += _weighted(elements[entry], weights[at], exponent, lowest)
-                senders[place - column] += weights[at]
+                if exponents.shape[1] > 1:
+                    shift = np.int64(exponents[at, place // block]) - lowest
+                total[place - column] += np.int64(np.int32(elements[entry]) * weight) << shift
+                senders[place - column] += weight
         for at in order[starts[row] : starts[row + 1]]:
             first, last = _part(columns, bounds, at, column, now.shape[1])
             for entry in range(first, last):
