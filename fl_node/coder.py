@@ -75,7 +75,7 @@ class Writer:
         words = self._range.get_compressed()
         _, (lower, size) = self._range.pos()
         above = (lower + size) >> 32
-        if len(words) and lower >> 32 < words[-1] < above < 1 << 32:
+        if len(words) and lower <= int(words[-1]) << 32 and words[-1] < above < 1 << 32:
             zeros = next(zeros for zeros in (24, 16, 8, 0) if -(-int(words[-1]) >> zeros) << zeros < above)
             words[-1] = -(-int(words[-1]) >> zeros) << zeros
         return bytes(words.astype(">u4").tobytes().rstrip(b"\0"))

@@ -36,7 +36,7 @@ say "slither" # any finding fails; what is excluded and why: README.md
 FOUNDRY_OUT=$root/runs/slither/out FOUNDRY_CACHE_PATH=$root/runs/slither/cache \
   "$environments/slither/bin/slither" . --config-file slither.config.json
 
-say "halmos" # its own build, of the libraries alone
-FOUNDRY_SRC=test/symbolic FOUNDRY_TEST=test/symbolic FOUNDRY_VIA_IR=false FOUNDRY_OUT=../runs/halmos/out \
+say "halmos" # its own build, of the libraries alone; it looks for its solver in the environment that is active
+VIRTUAL_ENV=$environments/halmos FOUNDRY_SRC=test/symbolic FOUNDRY_TEST=test/symbolic FOUNDRY_VIA_IR=false FOUNDRY_OUT=../runs/halmos/out \
   FOUNDRY_CACHE_PATH=../runs/halmos/cache \
   "$environments/halmos/bin/halmos" --forge-build-out ../runs/halmos/out --contract LibrariesCheck --loop 4
