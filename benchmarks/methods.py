@@ -63,7 +63,7 @@ DENSE, WINNER = "dense FedAvg", "channels 80%, signs of 1.8%, root"
 CANDIDATES = {
     candidate.name: candidate
     for candidate in (
-        peer(DENSE, Dense, digits=2, fashion_short=2),
+        peer(DENSE, Dense, digits=2, fashion_short=2, fashion=1.4),
         peer("top-k 1%", lambda: TopK(0.01), digits=2, fashion_short=1.4),
         peer("top-k 1%, root", lambda: TopK(0.01, weighting="root"), fashion_short=0.7),
         peer("DGC 1%", lambda: DGC(0.01), digits=1.4, fashion_short=1.4),
