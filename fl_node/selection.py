@@ -116,12 +116,17 @@ def chosen(
 ) -> Integers:
     """What an honest node sends of these squared norms, ascending; `common`: the round's common set, if it has one."""
     if rules.selection == "common":
-        return np.arange(layout.channels) if common is None else np.array(common, np.int64)
+        return _common_set(layout, common)
     if rules.channels == "path":
         nodes, edges = _path_values(np.arange(layout.channels), norms, layout)
         selected = paths.select_paths(nodes, edges, rules.rate(round_number))
         return _numbers(selected.nodes, selected.edges, layout)
     return select(norms, layout, rules, round_number)
+
+
+def _common_set(layout: Layout, common: Sequence[int] | None) -> Integers:
+    """The round's common set; before the first one, everything."""
+    return np.arange(layout.channels) if common is None else np.array(common, np.int64)
 
 
 def threshold(table: ChannelTable, layout: Layout) -> int:
@@ -142,7 +147,7 @@ def verify_selection(
 ) -> None:
     """U5: raises VerificationError unless the rules allow to send just these channels in this round."""
     if rules.selection == "common":
-        expected = np.arange(layout.channels) if common is None else np.array(common, np.int64)
+        expected = _common_set(layout, common)
         if len(wrong := np.setxor1d(expected, table.sent)):
             found = f"a difference in {wrong[:8].tolist()}"
             raise VerificationError(Code.U5, subject, f"the {len(expected)} channels of the common set", found)

@@ -14,6 +14,6 @@ pytest -n 2 "$@"
 python=$?
 wait "$contracts"
 solidity=$?
-cat "$log"
+if [ $solidity = 0 ]; then tail -n 2 "$log"; else cat "$log"; fi
 echo "test: pytest $([ $python = 0 ] && echo passed || echo "FAILED ($python)"), contracts $([ $solidity = 0 ] && echo passed || echo "FAILED ($solidity), see above")" >&2
 exit $((python != 0 || solidity != 0))
