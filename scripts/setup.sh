@@ -27,6 +27,15 @@ if ! current .venv/.ready "$wanted"; then
   echo "$wanted" > .venv/.ready
 fi
 
+# In the background: it keeps one core busy while the rest waits for the network.
+kernels=$(stamp requirements.lock scripts/warm.py fl_node/kernels/*.py)
+warming=
+if ! current .venv/.ready-kernels "$kernels"; then
+  say "compiling the kernels, which the nodes would otherwise do at their first start"
+  .venv/bin/python scripts/warm.py &
+  warming=$!
+fi
+
 wanted=$(stamp benchmarks/requirements.lock)
 if [ "${1:-}" = bench ] && ! current .venv/.ready-bench "$wanted"; then
   say "Python packages for the benchmarks"
@@ -48,4 +57,9 @@ if ! current hardhat-free-local/node_modules/.ready "$wanted"; then
   # No install scripts: every binary is inside its package.
   (cd hardhat-free-local && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
   echo "$wanted" > hardhat-free-local/node_modules/.ready
+fi
+
+if [ -n "$warming" ]; then
+  wait "$warming"
+  echo "$kernels" > .venv/.ready-kernels
 fi

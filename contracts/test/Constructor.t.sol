@@ -3,7 +3,6 @@ pragma solidity 0.8.37;
 
 import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 
-import {RoundLedger} from "../src/RoundLedger.sol";
 import {IRoundLedger} from "../src/interfaces/IRoundLedger.sol";
 import {LedgerTest} from "./utils/LedgerTest.sol";
 import {Vm} from "./utils/Vm.sol";
@@ -19,7 +18,7 @@ contract ConstructorTest is LedgerTest {
 
     function test_constructor_logsOwnerThenCreated() public {
         vm.recordLogs();
-        ledger = new RoundLedger(OPERATOR, defaultRules());
+        ledger = deploy(OPERATOR, defaultRules());
         Vm.Log[] memory logs = vm.getRecordedLogs();
 
         vm.assertEq(logs.length, 2);
@@ -60,17 +59,17 @@ contract ConstructorTest is LedgerTest {
         some.quorumBps = quorumBps;
         if (quorumBps <= 5000 || quorumBps > 10_000) return expectInvalid(some, "quorumBps");
 
-        vm.assertEq(new RoundLedger(OPERATOR, some).rules().quorumBps, quorumBps);
+        vm.assertEq(deploy(OPERATOR, some).rules().quorumBps, quorumBps);
     }
 
     function test_constructor_revertsWithOwnerZero() public {
         IRoundLedger.Rules memory good = defaultRules();
         vm.expectRevert(abi.encodeWithSelector(Ownable.OwnableInvalidOwner.selector, address(0)));
-        new RoundLedger(address(0), good);
+        deploy(address(0), good);
     }
 
     function expectInvalid(IRoundLedger.Rules memory bad, string memory field) private {
         vm.expectRevert(abi.encodeWithSelector(IRoundLedger.InvalidRules.selector, field));
-        new RoundLedger(OPERATOR, bad);
+        deploy(OPERATOR, bad);
     }
 }

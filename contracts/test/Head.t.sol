@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {RoundLedger} from "../src/RoundLedger.sol";
 import {IRoundLedger} from "../src/interfaces/IRoundLedger.sol";
+import {Ledger} from "./utils/Ledger.sol";
 import {LedgerTest} from "./utils/LedgerTest.sol";
 import {Vm} from "./utils/Vm.sol";
 
@@ -22,7 +22,7 @@ contract HeadTest is LedgerTest {
     }
 
     function test_head_followsTheConstructor() public {
-        ledger = new RoundLedger(OPERATOR, defaultRules());
+        ledger = deploy(OPERATOR, defaultRules());
         check(0, 2);
     }
 
@@ -51,31 +51,6 @@ contract HeadTest is LedgerTest {
     function test_head_followsAttestAndFinalize() public follows(20) {
         enrolAll();
         playRound(1);
-    }
-
-    function testFuzz_head_followsVerdictsOfAnyLength(bytes memory verdicts) public {
-        for (uint160 i = 0; i < 300; ++i) {
-            enrol(address(0xE000 + i)); // so that long verdicts are valid
-        }
-        uint256 length = bound(verdicts.length, 1, 304);
-        bytes memory some = new bytes(length);
-        for (uint256 i = 0; i < length; ++i) {
-            some[i] = i < verdicts.length ? verdicts[i] : bytes1(0x01);
-        }
-        some[length - 1] = 0x02;
-        enrolAll();
-        open(1);
-        commitAll(1);
-        vm.warp(block.timestamp + COMMIT_WINDOW);
-        ledger.advance(1);
-        revealAll(1);
-
-        bytes32 model = modelOf(1);
-        bytes28 before = ledger.head();
-        vm.getRecordedLogs();
-        vm.prank(ALICE);
-        ledger.attest(1, model, some);
-        check(before, 2);
     }
 
     function test_head_followsTheAborts() public follows(18) {
@@ -117,7 +92,7 @@ contract HeadTest is LedgerTest {
     }
 
     function test_head_differsWhenTheOrderDiffers() public {
-        RoundLedger other = new RoundLedger(OPERATOR, defaultRules());
+        Ledger other = deploy(OPERATOR, defaultRules());
         enrol(ALICE);
         enrol(BOB);
         bytes28 here = ledger.head();
@@ -137,6 +112,42 @@ contract HeadTest is LedgerTest {
     function check(bytes28 before, uint256 count) private {
         Vm.Log[] memory logs = vm.getRecordedLogs();
         vm.assertEq(logs.length, count, "logs");
+        vm.assertEq(ledger.head(), fold(before, logs), "head");
+    }
+}
+
+contract HeadAmongManyTest is LedgerTest {
+    bytes32 private model;
+
+    /// @dev 304 participants, so that long verdicts are valid; once, not in every run.
+    function setUp() public override {
+        super.setUp();
+        for (uint160 i = 0; i < 300; ++i) {
+            enrol(address(0xE000 + i));
+        }
+        enrolAll();
+        open(1);
+        commitAll(1);
+        vm.warp(block.timestamp + COMMIT_WINDOW);
+        ledger.advance(1);
+        revealAll(1);
+        model = modelOf(1);
+        vm.recordLogs();
+    }
+
+    function testFuzz_head_followsVerdictsOfAnyLength(bytes memory verdicts) public {
+        uint256 length = bound(verdicts.length, 1, 304);
+        bytes memory some = new bytes(length);
+        for (uint256 i = 0; i < length; ++i) {
+            some[i] = i < verdicts.length ? verdicts[i] : bytes1(0x01);
+        }
+        some[length - 1] = 0x02;
+        bytes28 before = ledger.head();
+        vm.getRecordedLogs();
+        vm.prank(ALICE);
+        ledger.attest(1, model, some);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        vm.assertEq(logs.length, 2, "logs");
         vm.assertEq(ledger.head(), fold(before, logs), "head");
     }
 }

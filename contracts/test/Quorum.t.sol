@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {RoundLedger} from "../src/RoundLedger.sol";
 import {IRoundLedger} from "../src/interfaces/IRoundLedger.sol";
+import {Ledger} from "./utils/Ledger.sol";
 import {LedgerTest} from "./utils/LedgerTest.sol";
 
 contract QuorumTest is LedgerTest {
@@ -30,9 +30,9 @@ contract QuorumTest is LedgerTest {
         vm.assertTrue(votes <= roster, "within reach");
     }
 
-    function withQuorum(uint16 bps) private returns (RoundLedger) {
+    function withQuorum(uint16 bps) private returns (Ledger) {
         IRoundLedger.Rules memory some = defaultRules();
         some.quorumBps = bps;
-        return new RoundLedger(OPERATOR, some);
+        return deploy(OPERATOR, some);
     }
 }

@@ -36,17 +36,18 @@ library Batches {
     /// @notice Adds an entry of two words.
     function take(Batch memory batch, address participant, bytes28 seal) internal pure {
         uint256 place = batch.next + 0x20;
+        bytes32 word = seal; // cleaned: assembly would store whatever stands behind a narrower value
         assembly ("memory-safe") {
-            mstore(place, seal)
+            mstore(place, word)
         }
         take(batch, participant, 2);
     }
 
     /// @notice Adds an entry of this many words, which stand there already, but for the first.
     function take(Batch memory batch, address participant, uint256 words) internal pure {
-        uint256 place = batch.next;
+        (uint256 place, uint256 word) = (batch.next, uint160(participant));
         assembly ("memory-safe") {
-            mstore(place, participant)
+            mstore(place, word)
         }
         batch.next = place + 0x20 * words;
         ++batch.count;
@@ -56,9 +57,10 @@ library Batches {
     function end(Batch memory batch, bytes28 head) internal pure returns (bytes memory record) {
         record = batch.record;
         (uint256 length, uint256 next, uint256 count) = (batch.length, batch.next, batch.count);
+        bytes32 first = head;
         assembly ("memory-safe") {
             mstore(record, sub(sub(next, record), 0x20))
-            mstore(add(record, 0x20), head)
+            mstore(add(record, 0x20), first)
             mstore(length, count)
         }
     }

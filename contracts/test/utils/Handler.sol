@@ -3,8 +3,8 @@ pragma solidity 0.8.37;
 
 import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 
-import {RoundLedger} from "../../src/RoundLedger.sol";
 import {IRoundLedger} from "../../src/interfaces/IRoundLedger.sol";
+import {Ledger} from "./Ledger.sol";
 import {LedgerTest} from "./LedgerTest.sol";
 import {Vm} from "./Vm.sol";
 
@@ -69,7 +69,7 @@ contract Handler is LedgerTest {
     constructor() {
         vm.warp(START);
         vm.recordLogs();
-        ledger = new RoundLedger(OPERATOR, defaultRules());
+        ledger = deploy(OPERATOR, defaultRules());
         owner = OPERATOR;
         accounts = [ALICE, BOB, CAROL, DAVE, MALLORY];
         enrolAll();
@@ -352,7 +352,7 @@ contract Handler is LedgerTest {
 
     // -------------------------------------------------------------- queries
 
-    function theLedger() external view returns (RoundLedger) {
+    function theLedger() external view returns (Ledger) {
         return ledger;
     }
 

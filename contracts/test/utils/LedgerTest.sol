@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {RoundLedger} from "../../src/RoundLedger.sol";
 import {IRoundLedger} from "../../src/interfaces/IRoundLedger.sol";
+import {Ledger} from "./Ledger.sol";
 import {Vm} from "./Vm.sol";
 
 /// @notice A federation of four organisations, its operator, a stranger, and what they do in a round that goes well.
@@ -27,12 +27,16 @@ abstract contract LedgerTest {
     address internal immutable DAVE = actor("dave");
     address internal immutable MALLORY = actor("mallory");
 
-    RoundLedger internal ledger;
+    Ledger internal ledger;
     mapping(address account => uint256) private privateKeys;
 
     function setUp() public virtual {
         vm.warp(START);
-        ledger = new RoundLedger(OPERATOR, defaultRules());
+        ledger = deploy(OPERATOR, defaultRules());
+    }
+
+    function deploy(address owner, IRoundLedger.Rules memory rules) internal returns (Ledger) {
+        return Ledger(vm.deployCode("RoundLedger.sol:RoundLedger", abi.encode(owner, rules)));
     }
 
     // --------------------------------------------------------------- actors

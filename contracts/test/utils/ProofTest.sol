@@ -23,18 +23,23 @@ abstract contract ProofTest is LedgerTest {
         bytes32[] path;
     }
 
+    // Kept decoded: to read the file again in each of thousands of fuzz runs would take minutes.
+    RecordProof[] internal recordProofs;
+    ChannelProof[] internal channelProofs;
     string private file;
 
     function setUp() public override {
         super.setUp();
         file = vm.readFile("../tests/vectors/proofs.json");
+        while (has(".records", recordProofs.length)) recordProofs.push(readRecordProof(recordProofs.length));
+        while (has(".channels", channelProofs.length)) channelProofs.push(readChannelProof(channelProofs.length));
     }
 
-    function has(string memory list, uint256 index) internal view returns (bool) {
+    function has(string memory list, uint256 index) private view returns (bool) {
         return vm.keyExistsJson(file, entry(list, index));
     }
 
-    function recordProof(uint256 index) internal view returns (RecordProof memory proof) {
+    function readRecordProof(uint256 index) private view returns (RecordProof memory proof) {
         string memory each = entry(".records", index);
         proof.metadata.dataRoot = vm.parseJsonBytes32(file, string.concat(each, ".dataRoot"));
         proof.metadata.records = uint64(number(each, ".records"));
@@ -44,7 +49,7 @@ abstract contract ProofTest is LedgerTest {
         proof.path = pathOf(each);
     }
 
-    function channelProof(uint256 index) internal view returns (ChannelProof memory proof) {
+    function readChannelProof(uint256 index) private view returns (ChannelProof memory proof) {
         string memory each = entry(".channels", index);
         proof.metadata.channelRoot = vm.parseJsonBytes32(file, string.concat(each, ".channelRoot"));
         proof.metadata.sent = uint32(number(each, ".sent"));

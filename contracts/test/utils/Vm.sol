@@ -26,6 +26,7 @@ interface Vm {
     function signCompact(uint256 privateKey, bytes32 digest) external pure returns (bytes32 r, bytes32 vs);
     function label(address account, string calldata name) external;
     function prank(address sender) external;
+    function deployCode(string calldata what, bytes calldata arguments) external returns (address);
     function warp(uint256 timestamp) external;
     function chainId(uint256 id) external;
     function etch(address target, bytes calldata code) external;
