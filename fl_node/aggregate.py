@@ -146,15 +146,14 @@ def _division(weights: Sequence[int], rules: AggregationRules) -> tuple[Integers
     """What a sum is divided by, for every weight that its senders may have together; what it is multiplied by instead,
     nearly; and how many binary places these divisors have. With one divisor it is that of every sum.
     """
-    places = ROOT_BITS if rules.weighting == "root" else 0
-    divisors = np.array([sum(weights)], np.int64)
-    if rules.weighting != "all":
-        divisors = _divisors(sum(weights), rules.weighting == "root")
-    return divisors, 2.0**places / np.maximum(divisors, 1), places
+    if rules.weighting == "all":
+        return np.array([sum(weights)], np.int64), np.array([1 / sum(weights)]), 0
+    return _divisions(sum(weights), rules.weighting == "root")
 
 
 @lru_cache(maxsize=4)
-def _divisors(whole: int, root: bool) -> Integers:
-    """The weight of the senders, or the root of its product with the weight of all."""
-    weights = range(whole + 1)
-    return np.array([isqrt(weight * whole << 2 * ROOT_BITS) if root else weight for weight in weights], np.int64)
+def _divisions(whole: int, root: bool) -> tuple[Integers, Any, int]:
+    """By the weight of the senders, or the root of its product with the weight of all."""
+    weights, places = range(whole + 1), ROOT_BITS if root else 0
+    divisors = [isqrt(weight * whole << 2 * ROOT_BITS) if root else weight for weight in weights]
+    return np.array(divisors, np.int64), 2.0**places / np.maximum(divisors, 1), places

@@ -8,6 +8,7 @@ threshold.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, lcm
 from typing import TypeVar
 
@@ -37,11 +38,12 @@ class Budget:
 
     def spent(self, sent: npt.NDArray[np.int64]) -> int:
         """What these channels cost, as far as they are among its own. `sent` ascends."""
-        first, last = np.searchsorted(sent, (self.channels.start, self.channels.stop))
+        first, last = sent.searchsorted(self.channels.start), sent.searchsorted(self.channels.stop)
         return int(self.costs[sent[first:last] - self.channels.start].sum())
 
 
-def budgets(layout: Layout, rules: SelectionRules, round_number: int) -> list[Budget]:
+@lru_cache(maxsize=4)  # of a round it is asked for with every update
+def budgets(layout: Layout, rules: SelectionRules, round_number: int) -> tuple[Budget, ...]:
     """One for the model, or one for each layer; `ceil(rate * cost of all)`, in exact arithmetic."""
     rate, found = rules.rate(round_number), []
     in_bytes = rules.budget == "bytes"
@@ -50,7 +52,7 @@ def budgets(layout: Layout, rules: SelectionRules, round_number: int) -> list[Bu
         costs = np.repeat([layer.width if in_bytes else 1 for layer in layers], [layer.channels for layer in layers])
         first = layers[0].first_channel
         found.append(Budget(range(first, first + len(costs)), costs, ceil(rate * int(costs.sum()))))
-    return found
+    return tuple(found)
 
 
 def select(norms: Norms, layout: Layout, rules: SelectionRules, round_number: int) -> Integers:

@@ -273,7 +273,7 @@ def _exponents(
 
 def rows_of(layer: Layer, sent: Integers) -> Integers:
     """Those of the channels `sent` (numbers in the model, ascending) that are rows of this layer, by row."""
-    start, stop = np.searchsorted(sent, [layer.first_channel, layer.first_channel + layer.channels])
+    start, stop = sent.searchsorted(layer.first_channel), sent.searchsorted(layer.first_channel + layer.channels)
     return sent[start:stop] - layer.first_channel
 
 

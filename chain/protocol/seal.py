@@ -5,6 +5,7 @@ open it.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 from eth_utils.crypto import keccak
 
@@ -57,7 +58,7 @@ def domain_separator(chain_id: int, contract: str) -> bytes:
 
 def seal(domain: bytes, round_number: int, participant: str, metadata: Metadata) -> bytes:
     """The 28 bytes that `commit` stores: of the EIP-712 digest, so that opening one in two ways takes 2^112 steps."""
-    inner = keccak(keccak(text=METADATA_TYPE) + encode(metadata))
+    inner = keccak(_typehash(METADATA_TYPE) + encode(metadata))
     return _digest(domain, SEAL_TYPE, participant, round_number, inner)[:SEAL_BYTES]
 
 
@@ -78,4 +79,9 @@ def rotation_digest(domain: bytes, participant: str, replacement: str, deadline:
 
 def _digest(domain: bytes, kind: str, *values: int | bytes | str) -> bytes:
     """keccak(0x1901 || domain separator || struct hash), EIP-712."""
-    return keccak(b"\x19\x01" + domain + keccak(keccak(text=kind) + b"".join(map(word, values))))
+    return keccak(b"\x19\x01" + domain + keccak(_typehash(kind) + b"".join(map(word, values))))
+
+
+@cache
+def _typehash(kind: str) -> bytes:
+    return keccak(text=kind)

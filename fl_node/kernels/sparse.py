@@ -134,6 +134,6 @@ def subtract_rows(gradient, at, bounds, columns, elements, exponents, block, low
     for row in range(bounds.size - 1):
         line = gradient[at[row]]
         for entry in range(bounds[row], bounds[row + 1]):
-            column = np.int64(columns[entry])
-            index = 0 if exponents.shape[1] == 1 else column // block
+            column = columns[entry]  # without a sign: not looked at for being negative
+            index = np.uint32(0) if exponents.shape[1] == 1 else column // np.uint32(block)
             line[column] -= np.float32(elements[entry]) * scales[np.int64(exponents[row, index]) - lowest]

@@ -138,24 +138,27 @@ def move_sparse_rows(now, after, sent, column, division, rate, unit, scratch):
     """
     starts, order, bounds, columns, elements, exponents, weights, block, lowest = sent
     (divisors, inverses, places), (total, senders) = division, scratch
+    skipped, block = np.uint32(column), np.uint32(block)  # a place without a sign is not looked at for being negative
     for row in range(now.shape[0]):
         before, moved = now[row], after[row]
         moved[:] = before
         for at in order[starts[row] : starts[row + 1]]:
             first, last = _part(columns, bounds, at, column, now.shape[1])
+            where, line = columns[first:last], elements[first:last]
             weight, shift = weights[at], np.int64(exponents[at, 0]) - lowest
-            for entry in range(first, last):
-                place = np.int64(columns[entry])
+            for entry in range(where.size):
+                place = where[entry] - skipped
                 if exponents.shape[1] > 1:
-                    shift = np.int64(exponents[at, place // block]) - lowest
-                total[place - column] += np.int64(np.int32(elements[entry]) * weight) << shift
-                senders[place - column] += weight
+                    shift = np.int64(exponents[at, where[entry] // block]) - lowest
+                total[place] += np.int64(np.int32(line[entry]) * weight) << shift
+                senders[place] += weight
         for at in order[starts[row] : starts[row + 1]]:
             first, last = _part(columns, bounds, at, column, now.shape[1])
             for entry in range(first, last):
-                place = np.int64(columns[entry]) - column
-                which = senders[place] if divisors.size > 1 else 0
-                if senders[place]:
+                place = columns[entry] - skipped
+                weight = np.uint32(senders[place])
+                if weight:
+                    which = weight if divisors.size > 1 else np.uint32(0)
                     step = _divided(total[place], divisors[which], inverses[which], places)
                     if rate[0] != rate[1]:
                         step = _divided(step * rate[0], rate[1], 1 / rate[1], 0)
