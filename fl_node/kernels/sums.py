@@ -145,12 +145,13 @@ def move_sparse_rows(now, after, sent, column, division, rate, unit, scratch):
         for at in order[starts[row] : starts[row + 1]]:
             first, last = _part(columns, bounds, at, column, now.shape[1])
             where, line = columns[first:last], elements[first:last]
-            weight, shift = weights[at], np.int64(exponents[at, 0]) - lowest
+            weight = weights[at]
+            factor = np.int64(weight) << (np.int64(exponents[at, 0]) - lowest)
             for entry in range(where.size):
                 place = where[entry] - skipped
                 if exponents.shape[1] > 1:
-                    shift = np.int64(exponents[at, where[entry] // block]) - lowest
-                total[place] += np.int64(np.int32(line[entry]) * weight) << shift
+                    factor = np.int64(weight) << (np.int64(exponents[at, where[entry] // block]) - lowest)
+                total[place] += np.int64(line[entry]) * factor
                 senders[place] += weight
         for at in order[starts[row] : starts[row + 1]]:
             first, last = _part(columns, bounds, at, column, now.shape[1])
