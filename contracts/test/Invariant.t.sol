@@ -48,15 +48,24 @@ contract InvariantTest is LedgerTest {
         targets[0] = address(handler);
     }
 
-    function invariant_headIsTheFoldOfTheLogs() public view {
+    /// @dev One campaign for all: with the same seed, each would do the same once more.
+    function invariant_whatIsDoneIsWhatTheLogsSay() public view {
+        headIsTheFoldOfTheLogs();
+        modelChangesByQuorumOnly();
+        nobodyCountsTwice();
+        membershipIsWhatTheLogsSay();
+        rolesChangeByTheirHoldersOnly();
+    }
+
+    function headIsTheFoldOfTheLogs() private view {
         vm.assertEq(ledger.head(), handler.folded());
     }
 
-    function invariant_modelChangesByQuorumOnly() public view {
+    function modelChangesByQuorumOnly() private view {
         vm.assertEq(ledger.model(), handler.expectedModel());
     }
 
-    function invariant_nobodyCountsTwice() public view {
+    function nobodyCountsTwice() private view {
         IRoundLedger.Round memory current = ledger.currentRound();
         uint256 commits;
         uint256 reveals;
@@ -77,7 +86,7 @@ contract InvariantTest is LedgerTest {
     }
 
     /// @dev A number takes part under one address at a time, also when its key was rotated.
-    function invariant_membershipIsWhatTheLogsSay() public view {
+    function membershipIsWhatTheLogsSay() private view {
         uint32 round = ledger.currentRound().number;
         address[] memory accounts = handler.allAccounts();
         uint256[] memory addressesOf = new uint256[](2 * handler.numbers() + 2); // in this round, and in the next
@@ -93,7 +102,7 @@ contract InvariantTest is LedgerTest {
         }
     }
 
-    function invariant_rolesChangeByTheirHoldersOnly() public view {
+    function rolesChangeByTheirHoldersOnly() private view {
         vm.assertEq(ledger.owner(), handler.owner());
         vm.assertEq(ledger.pauser(), handler.pauser());
         vm.assertEq(ledger.paused(), handler.paused());
