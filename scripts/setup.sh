@@ -32,7 +32,7 @@ kernels=$(stamp requirements.lock scripts/warm.py fl_node/kernels/*.py)
 warming=
 if ! current .venv/.ready-kernels "$kernels"; then
   say "compiling the kernels, which the nodes would otherwise do at their first start"
-  .venv/bin/python scripts/warm.py &
+  PYTHONPATH=. .venv/bin/python scripts/warm.py &
   warming=$!
 fi
 
