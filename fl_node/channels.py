@@ -9,11 +9,12 @@ import numpy as np
 
 from chain.protocol import merkle
 from chain.protocol.digest import Digest
-from fl_node.norms import NORM_BYTES, Norms
+from fl_node.norms import Norms
 from fl_node.quantise import EXPONENT_MIN, Integers, Quantised
 from fl_node.sparse import Sparse
 
-LEAF = 16  # channels: hashing them one by one would take longer than hashing a whole sparse update
+LEAF = 64  # channels: hashing them one by one would take longer than hashing a whole sparse update
+_ROW = np.dtype([("channel", ">u4"), ("squared norm", ">u8", 2)])
 
 Codes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -31,11 +32,9 @@ class ChannelTable:
         """RFC 6962 root over the sent channels in order, LEAF of them a leaf (the last one may hold fewer). Of each
         u32 channel || u128 squared norm, big endian.
         """
-        size = LEAF * (4 + NORM_BYTES)
-        table = np.zeros((len(self.sent), 4 + NORM_BYTES), np.uint8)
-        table[:, :4] = self.sent.astype(">u4").view(np.uint8).reshape(-1, 4)
-        table[:, 4:] = self.squared_norms.big_endian()
-        leaves = table.tobytes()
+        table = np.empty(len(self.sent), _ROW)
+        table["channel"], table["squared norm"] = self.sent, self.squared_norms.halves
+        leaves, size = table.tobytes(), LEAF * _ROW.itemsize
         return merkle.root(leaves[start : start + size] for start in range(0, len(leaves), size))
 
 

@@ -13,12 +13,10 @@ import numpy as np
 from fl_node.kernels import rows as kernels
 
 LIMBS = 4  # of 32 bits each, the lowest first, that kernels add norms up in; they may grow beyond for a while
-NORM_BYTES = 16
 _HALF = 64
 _LOW = (1 << _HALF) - 1
 
 Halves = np.ndarray[Any, np.dtype[np.uint64]]
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +67,3 @@ class Norms:
     def ranked(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Their places, the largest norm first; ties stay in ascending order."""
         return np.lexsort((~self.halves[:, 1], ~self.halves[:, 0]))
-
-    def big_endian(self) -> Bytes:
-        """NORM_BYTES of each, uint8 `[n, 16]`."""
-        return self.halves.astype(">u8").view(np.uint8).reshape(-1, NORM_BYTES)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -97,8 +98,15 @@ def test_table(norms: list[int], rate: str) -> None:
         assert all(norm <= table.squared_norms.smallest for norm in unsent)
     else:
         assert table.squared_norms.smallest == 0 and not any(norms)
+
+
+@given(st.sampled_from([0, 1, 2, 63, 64, 65, 127, 128, 129, 192, 193, 300]), st.randoms(use_true_random=True))
+def test_root_is_that_of_a_naive_tree_of_64_channels_a_leaf(count: int, random: Random) -> None:
+    sent = sorted(random.sample(range(1 << 32), count))
+    norms = {channel: random.getrandbits(random.choice([3, 64, 100, 128])) for channel in sent}
+    table = ChannelTable(1 << 32, np.array(sent, np.int64), Norms.of(norms.values()))
     entries = [channel.to_bytes(4, "big") + norms[channel].to_bytes(16, "big") for channel in sent]
-    assert table.root == naive_root([b"".join(entries[at : at + 16]) for at in range(0, len(sent), 16)])
+    assert table.root == naive_root([b"".join(entries[at : at + 64]) for at in range(0, count, 64)])
 
 
 @given(NORMS, st.data())

@@ -13,9 +13,9 @@ import numpy as np
 
 from chain.protocol import merkle
 from fl_node.channels import LEAF, ChannelTable
-from fl_node.norms import NORM_BYTES, Norms
+from fl_node.norms import Norms
 
-SENT = (1, 15, 16, 17, 37)  # channels: one leaf, a full one, three of which the last is short
+SENT = (1, LEAF - 1, LEAF, LEAF + 1, 2 * LEAF + 5)  # channels: one leaf, a full one, three of which the last is short
 
 
 def digest(text: str) -> bytes:
@@ -47,8 +47,7 @@ def channels() -> list[dict[str, Any]]:
         sent = tuple(3 * number + 1 for number in range(count))
         norms = tuple((1 << 64) + 7 * number for number in range(count))
         items = [
-            channel.to_bytes(4, "big") + norm.to_bytes(NORM_BYTES, "big")
-            for channel, norm in zip(sent, norms, strict=True)
+            channel.to_bytes(4, "big") + norm.to_bytes(16, "big") for channel, norm in zip(sent, norms, strict=True)
         ]
         leaves = [b"".join(items[start : start + LEAF]) for start in range(0, count, LEAF)]
         for position in sorted({0, count // 2, count - 1}):

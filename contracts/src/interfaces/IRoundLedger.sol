@@ -308,7 +308,7 @@ interface IRoundLedger {
 
     /// @notice Whether the sent channel at `position` (from 0, in ascending order) under the metadata's channel root is
     /// `channel`, with this squared norm in units of 2^-60.
-    /// @param leaf the leaf that holds it: sixteen channels, the last leaf fewer; of each u32 channel || u128 norm
+    /// @param leaf the leaf that holds it: 64 channels, the last leaf fewer; of each u32 channel || u128 norm
     function verifyChannel(
         Metadata calldata metadata,
         uint32 position,

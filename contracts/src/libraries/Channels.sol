@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-/// @title The leaves of a channel table: sixteen sent channels each, of every one u32 channel || u128 squared norm.
+/// @title The leaves of a channel table: 64 sent channels each, of every one u32 channel || u128 squared norm.
 library Channels {
-    uint256 internal constant IN_A_LEAF = 16;
+    uint256 internal constant IN_A_LEAF = 64;
     uint256 private constant SIZE = 20; // bytes of one channel
 
     /// @notice Leaves of a table of `sent` channels.
