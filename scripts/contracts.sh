@@ -23,9 +23,9 @@ environment() {
 environment slither slither-analyzer
 environment halmos halmos
 
-say "format, lint"
+say "format, lint" # the linter compiles without bytecode: not into the build that the tests deploy from
 forge fmt --check
-forge lint src
+FOUNDRY_OUT=$root/runs/lint/out FOUNDRY_CACHE_PATH=$root/runs/lint/cache forge lint src
 
 say "tests, gas snapshots"
 mkdir -p "$root/runs"

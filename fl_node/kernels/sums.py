@@ -134,13 +134,14 @@ def _part(columns, bounds, at, column, size):
 def move_sparse_rows(now, after, sent, column, division, rate, unit, scratch):
     """As `move_rows`, of sparse rows and without momentum: only the entries that were sent are looked at.
 
-    `bounds[at] : bounds[at + 1]` are the entries of row `at`; `scratch` is all zeros, before and afterwards.
+    `bounds[at] : bounds[at + 1]` are the entries of row `at`. Of `scratch`, `total` and `senders` are all zeros, before
+    and afterwards; `places` has room for one entry more than a row.
     """
     starts, order, bounds, columns, elements, exponents, weights, block, lowest = sent
-    (divisors, inverses, places), (total, senders) = division, scratch
+    (divisors, inverses, fraction), (total, senders, places) = division, scratch
     skipped, block = np.uint32(column), np.uint32(block)  # a place without a sign is not looked at for being negative
     for row in range(now.shape[0]):
-        before, moved = now[row], after[row]
+        before, moved, moving = now[row], after[row], np.uint32(0)
         moved[:] = before
         for at in order[starts[row] : starts[row + 1]]:
             first, last = _part(columns, bounds, at, column, now.shape[1])
@@ -152,18 +153,15 @@ def move_sparse_rows(now, after, sent, column, division, rate, unit, scratch):
                 if exponents.shape[1] > 1:
                     factor = np.int64(weight) << (np.int64(exponents[at, where[entry] // block]) - lowest)
                 total[place] += np.int64(line[entry]) * factor
+                places[moving] = place  # written in any case, kept if it is the first of its place: no branch
+                moving += np.uint32(senders[place] == 0)
                 senders[place] += weight
-        for at in order[starts[row] : starts[row + 1]]:
-            first, last = _part(columns, bounds, at, column, now.shape[1])
-            for entry in range(first, last):
-                place = columns[entry] - skipped
-                weight = np.uint32(senders[place])
-                if weight:
-                    which = weight if divisors.size > 1 else np.uint32(0)
-                    step = _divided(total[place], divisors[which], inverses[which], places)
-                    if rate[0] != rate[1]:
-                        step = _divided(step * rate[0], rate[1], 1 / rate[1], 0)
-                    if step:
-                        moved[place] = np.float32(np.float64(before[place]) + np.float64(step) * unit)
-                    total[place] = 0
-                    senders[place] = 0
+        for place in places[:moving]:
+            which = np.uint32(senders[place]) if divisors.size > 1 else np.uint32(0)
+            step = _divided(total[place], divisors[which], inverses[which], fraction)
+            if rate[0] != rate[1]:
+                step = _divided(step * rate[0], rate[1], 1 / rate[1], 0)
+            if step:  # adding a zero would lose the sign of a negative zero
+                moved[place] = np.float32(np.float64(before[place]) + np.float64(step) * unit)
+            total[place] = 0
+            senders[place] = 0
