@@ -73,8 +73,8 @@ def aggregate(
             now, after = _rows(base, layer, name, start, stop), _rows(following, layer, name, start, stop)
             width, unit = now.shape[1], 2.0**EXPONENT_MIN
             if sparse:
-                scratch = np.zeros(width, np.int64), np.zeros(width, np.int32), np.empty(width + 1, np.uint32)
-                kernels.move_sparse_rows(now, after, sent, column, division, server[0], unit, scratch)
+                room = np.zeros(width, np.int64), np.zeros(width, np.int32), np.empty(width + 1, np.uint32)
+                kernels.move_sparse_rows(now, after, sent, column, division, server[0], unit, room)
             else:
                 was = now if before is None else _rows(before, layer, name, start, stop)
                 scratch = np.empty(width, np.int64), np.empty(0 if rules.weighting == "all" else width, np.int32)

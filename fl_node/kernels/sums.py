@@ -131,14 +131,14 @@ def _part(columns, bounds, at, column, size):
 
 
 @compiled
-def move_sparse_rows(now, after, sent, column, division, rate, unit, scratch):
+def move_sparse_rows(now, after, sent, column, division, rate, unit, room):
     """As `move_rows`, of sparse rows and without momentum: only the entries that were sent are looked at.
 
-    `bounds[at] : bounds[at + 1]` are the entries of row `at`. Of `scratch`, `total` and `senders` are all zeros, before
+    `bounds[at] : bounds[at + 1]` are the entries of row `at`. Of `room`, `total` and `senders` are all zeros, before
     and afterwards; `places` has room for one entry more than a row.
     """
     starts, order, bounds, columns, elements, exponents, weights, block, lowest = sent
-    (divisors, inverses, fraction), (total, senders, places) = division, scratch
+    (divisors, inverses, fraction), (total, senders, places) = division, room
     skipped, block = np.uint32(column), np.uint32(block)  # a place without a sign is not looked at for being negative
     for row in range(now.shape[0]):
         before, moved, moving = now[row], after[row], np.uint32(0)
