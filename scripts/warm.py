@@ -19,10 +19,8 @@ def main() -> None:
     federation, noise = Federation(replace(SETTINGS["digits"], participants=2), seed=0), np.random.default_rng(0)
     blob = encode_model(federation.genesis)
     for chosen in (rules("0.25"), DEFAULT):
-        method, model = (
-            Channels(federation, chosen),
-            decode_model(blob, Digest.of(blob), len(blob)),
-        )  # as a node reads it
+        method = Channels(federation, chosen)
+        model = decode_model(blob, Digest.of(blob), len(blob))  # as a node reads it: arrays that cannot be written
         for number in (1, 2):
             trained = [
                 {name: part + noise.standard_normal(part.shape, np.float32) for name, part in model.items()}

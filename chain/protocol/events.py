@@ -16,7 +16,7 @@ from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
 from chain.protocol.seal import Metadata
 
-VERSION = 2
+VERSION = 3
 HEAD_BYTES = 28  # keccak, cut to 224 bits: a second history with the same head takes 2^112 steps
 EMPTY_HEAD = bytes(HEAD_BYTES)
 ZERO_ADDRESS = "0x" + "0" * 40

@@ -26,7 +26,7 @@ contract RoundLedger is Membership {
         uint32 needed;
     }
 
-    uint16 private constant FORMAT_VERSION = 2;
+    uint16 private constant FORMAT_VERSION = 3;
     uint256 private constant ALL_BPS = 10_000;
 
     bytes32 private immutable RULES_DIGEST;

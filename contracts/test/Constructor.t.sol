@@ -24,7 +24,7 @@ contract ConstructorTest is LedgerTest {
         vm.assertEq(logs.length, 2);
         vm.assertEq(logs[0].topics[0], Ownable.OwnershipTransferred.selector);
         vm.assertEq(logs[1].topics[0], IRoundLedger.Created.selector);
-        vm.assertEq(logs[1].data, abi.encode(uint16(2), block.chainid, address(ledger), defaultRules(), START));
+        vm.assertEq(logs[1].data, abi.encode(uint16(3), block.chainid, address(ledger), defaultRules(), START));
         vm.assertEq(ledger.head(), fold(0, logs));
     }
 

@@ -37,7 +37,7 @@ contract VectorsTest is LedgerTest {
 
     function test_vectors_head() public view {
         string memory file = vm.readFile("../tests/vectors/head.json");
-        vm.assertEq(vm.parseJsonUint(file, ".formatVersion"), 2);
+        vm.assertEq(vm.parseJsonUint(file, ".formatVersion"), 3);
 
         bytes28 folded = bytes28(vm.parseJsonBytes(file, ".start"));
         uint256 total;

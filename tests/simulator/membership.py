@@ -17,7 +17,7 @@ from tests.simulator.words import Array, data, struct_hash, word
 IDLE, COMMIT, REVEAL, ATTEST = range(4)
 NOT_RETIRED = 2**32 - 1
 NOBODY = "0x" + "0" * 40
-FORMAT = 2
+FORMAT = 3
 HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 RULES = "(bytes32,bytes32,uint32,uint32,uint32,uint32,uint16)"
 

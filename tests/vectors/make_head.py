@@ -200,7 +200,7 @@ def main() -> None:
         run = Recorder(web3)
         play(run)
         vectors = {
-            "formatVersion": 2,
+            "formatVersion": 3,
             "chainId": str(web3.eth.chain_id),
             "contract": run.contract.address,
             "start": "0x" + bytes(28).hex(),
