@@ -64,7 +64,7 @@ class VerificationError(RoundledgerError):
 
 
 class TrustError(VerificationError):
-    """The chain or the contract is another one than the pinned deployment record names, or of another format (L1)."""
+    """The chain or the contract is another one than the pinned deployment record names (always L1)."""
 
     exit_code = 5
 

@@ -12,7 +12,7 @@ from functools import singledispatchmethod
 
 from chain.protocol import events as ev
 from chain.protocol.digest import Digest
-from chain.protocol.errors import Code, TrustError, VerificationError
+from chain.protocol.errors import Code, VerificationError
 from chain.protocol.round import FOREVER, Member, MembershipChange, Phase, Round
 from chain.protocol.seal import Metadata, domain_separator, seal
 
@@ -90,8 +90,7 @@ class History:
     @_on.register
     def _(self, event: ev.Created) -> None:
         _claim(self.created is None, _name(event), "a single Created event", "a second one")
-        if event.version != ev.VERSION:  # no fraud: another program wrote it, and could read it
-            raise TrustError(Code.L1, _name(event), f"ledger format {ev.VERSION}", event.version)
+        _claim(event.version == ev.VERSION, _name(event), f"ledger format {ev.VERSION}", event.version)
         self.created, self.model = event, event.rules.genesis_model
         self._domain = domain_separator(event.chain_id, event.ledger)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chain.protocol import abi
 from chain.protocol import events as ev
 from chain.protocol.digest import Digest
-from chain.protocol.errors import Code, TrustError, VerificationError
+from chain.protocol.errors import Code, VerificationError
 from chain.protocol.history import History
 from chain.protocol.round import FOREVER, Phase
 from chain.protocol.seal import Metadata, domain_separator, seal
@@ -583,7 +583,7 @@ def test_there_are_no_rules_before_the_creation() -> None:
 
 def test_another_ledger_format_is_refused() -> None:
     history = replay(World(0).events[:1])
-    with pytest.raises(TrustError, match=f"ledger format {ev.VERSION}"):
+    with pytest.raises(VerificationError, match=f"ledger format {ev.VERSION}"):
         history.apply(log_of(ev.Created(ev.VERSION + 1, CHAIN_ID, LEDGER, RULES, START)))
 
 
