@@ -177,7 +177,8 @@ def test_call_dripping_server_times_out(serve: Callable[[Answer], Server]) -> No
 def test_call_ctrl_c_is_heard_while_the_server_is_silent(serve: Callable[[Answer], Server]) -> None:
     done = threading.Event()
     server = serve(lambda http, request: done.wait(30))
-    words = [sys.executable, "-c", f"from chain.rpc import Rpc; Rpc({server.url!r}).call('x')"]
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored in a shell's background
+    words = [sys.executable, "-c", f"{heard}; from chain.rpc import Rpc; Rpc({server.url!r}).call('x')"]
     with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         while not server.seen:
             time.sleep(0.01)
