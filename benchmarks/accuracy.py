@@ -101,7 +101,6 @@ def _all(cases: Sequence[tuple[Any, ...]], what: str, console: Console) -> Itera
 
 COLUMNS = (
     "method",
-    "seeds",
     "accuracy",
     "points to dense",
     "spread",
@@ -110,12 +109,36 @@ COLUMNS = (
 )
 
 
-def rows(runs: Sequence[Run], setting: str) -> tuple[str, list[list[str]]]:
-    """A title, and one row a candidate: medians over its seeds, each compared with dense averaging of that seed."""
-    found = {(r.candidate, r.seed): r for r in runs if r.setting == setting}
-    chosen, made = SETTINGS[setting], []
-    for name in dict.fromkeys(candidate for candidate, _ in found):
-        seeds = [seed for candidate, seed in found if candidate == name]
+Lines = list[list[str]]
+
+
+def tables(runs: Sequence[Run], setting: str) -> list[tuple[str, Lines]]:
+    """A title and rows, as `rows` makes them, for every number of seeds, the most first: of all candidates that were
+    run with these seeds, on nothing but these. Seeds differ by more than methods do.
+    """
+    chosen = SETTINGS[setting]
+    made = []
+    for seeds, names in by_seeds([run for run in runs if run.setting == setting]).items():
+        title = f"{chosen.title}: {chosen.participants} participants, {len(seeds)} seeds"
+        made.append((title, rows(runs, setting, names, seeds)))
+    return made
+
+
+def by_seeds(runs: Sequence[Run]) -> dict[tuple[int, ...], list[str]]:
+    """Of one setting, the candidates that were run with these seeds, maybe among others; the most seeds first."""
+    seeds: dict[str, tuple[int, ...]] = {
+        name: tuple(sorted({run.seed for run in runs if run.candidate == name}))
+        for name in CANDIDATES
+        if any(run.candidate == name for run in runs)
+    }
+    groups = sorted(set(seeds.values()), key=len, reverse=True)
+    return {group: [name for name, own in seeds.items() if set(group) <= set(own)] for group in groups}
+
+
+def rows(runs: Sequence[Run], setting: str, names: Sequence[str], seeds: Sequence[int]) -> Lines:
+    """One row a candidate: medians over the seeds, each compared with dense averaging of that seed."""
+    found, made = {(r.candidate, r.seed): r for r in runs if r.setting == setting}, []
+    for name in names:
         own, base = [found[name, seed] for seed in seeds], [found[DENSE, seed] for seed in seeds]
         points = [100 * (a.accuracy - b.accuracy) for a, b in zip(own, base, strict=True)]
         times = median(b.uploaded / a.uploaded for a, b in zip(own, base, strict=True))
@@ -123,12 +146,11 @@ def rows(runs: Sequence[Run], setting: str) -> tuple[str, list[list[str]]]:
         reached = f"{median(g for g in goals if g is not None):,.0f}" if None not in goals else "not always"
         spread = f"{min(points):+.2f} to {max(points):+.2f}"
         accuracy = f"{100 * median(a.accuracy for a in own):.2f}"
-        made.append([name, str(len(seeds)), accuracy, f"{median(points):+.2f}", spread, f"{times:.0f}", reached])
-    return f"{chosen.title}: {chosen.participants} participants", made
+        made.append([name, accuracy, f"{median(points):+.2f}", spread, f"{times:.0f}", reached])
+    return made
 
 
-def table(runs: Sequence[Run], setting: str) -> Table:
-    title, lines = rows(runs, setting)
+def table(title: str, lines: Lines) -> Table:
     made = Table(title=title)
     for column in COLUMNS:
         made.add_column(column, justify="left" if column == COLUMNS[0] else "right")
@@ -164,7 +186,8 @@ def main() -> None:
     names = (DENSE, *(name for name in options.method if name != DENSE)) if options.method else ()
     runs = list(measure([Series(setting, tuple(options.seeds), names) for setting in settings], console))
     for setting in settings:
-        console.print(table(runs, setting))
+        for title, lines in tables(runs, setting):
+            console.print(table(title, lines))
 
 
 if __name__ == "__main__":

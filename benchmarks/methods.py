@@ -59,6 +59,7 @@ PER_ENTRY = {"budget": "bytes", "norm": "per-entry"}
 PATHS = {"channels": "path", "layers": ["conv1", "conv2", "hidden1", "output"]}
 DEFAULT = rules("0.8", weighting="root", bits=2, entries="0.018")
 DENSE, WINNER = "dense FedAvg", "channels 80%, signs of 1.8%, root"
+HALF = "channels 50%, signs of 1.8%, root"
 
 CANDIDATES = {
     candidate.name: candidate
@@ -77,7 +78,7 @@ CANDIDATES = {
         channels("channels 10% of bytes, per entry, 3 bits, root", rules("0.1", bits=3, weighting="root", **PER_ENTRY)),
         channels("channels 80%, signs of 1.8%, all", rules("0.8", bits=2, entries="0.018"), digits=2, fashion_short=2),
         channels(WINNER, DEFAULT),
-        channels("channels 50%, signs of 1.8%, root", rules("0.5", weighting="root", bits=2, entries="0.018")),
+        channels(HALF, rules("0.5", weighting="root", bits=2, entries="0.018")),
     )
 }
 HEADLINE = (DENSE, "top-k 1%", "top-k 1%, root", "DGC 1%", "PowerSGD rank 4", "STC 1.8%, root", "channels 10%", WINNER)

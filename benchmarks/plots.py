@@ -7,7 +7,7 @@ from statistics import median
 import matplotlib as mpl
 from matplotlib import pyplot
 
-from benchmarks.accuracy import SETTINGS, Run
+from benchmarks.accuracy import SETTINGS, Run, by_seeds
 from benchmarks.methods import CANDIDATES
 from benchmarks.overhead import Overhead
 
@@ -18,16 +18,19 @@ OURS = {candidate.name for candidate in CANDIDATES.values() if candidate.ours}
 
 
 def accuracy(runs: Sequence[Run], path: Path) -> Path:
-    """Accuracy over all bytes uploaded so far, the median over seeds; ours in full lines."""
+    """Accuracy over all bytes uploaded so far, the median over seeds, of those that were run with most of them; ours in
+    full lines.
+    """
     figure, axes = pyplot.subplots(figsize=(10, 5), layout="constrained")
-    for name in dict.fromkeys(run.candidate for run in runs):
+    seeds, names = next(iter(by_seeds(runs).items()))
+    for name in names:
         own = [run.history for run in runs if run.candidate == name]
         sizes = [median(point[0] for point in points) for points in zip(*own, strict=True)]
         reached = [100 * median(point[1] for point in points) for points in zip(*own, strict=True)]
         axes.plot(sizes, reached, "-" if name in OURS else ":", label=name, linewidth=1.8 if name in OURS else 1.4)
     best = 100 * max(point[1] for run in runs for point in run.history)
     axes.set(xscale="log", xlabel="bytes uploaded by all", ylabel="accuracy on held-out records, %")
-    axes.set(title=SETTINGS[runs[0].setting].title, ylim=(max(0, best - 20), best + 0.5))
+    axes.set(title=f"{SETTINGS[runs[0].setting].title}, {len(seeds)} seeds", ylim=(max(0, best - 20), best + 0.5))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     return _save(figure, path)

@@ -98,8 +98,8 @@ def accuracy_runs(folder: Path) -> tuple[Run, ...]:
 def accuracy_lines(found: Any) -> Section:
     brief, rest = ["## Accuracy against bytes", ""], Lines()
     for setting, runs in by_setting(found).items():
-        title, rows = accuracy.rows(runs, setting)
-        brief += [f"{title}:", "", *markdown(accuracy.COLUMNS, rows), ""]
+        for title, rows in accuracy.tables(runs, setting):
+            brief += [f"{title}:", "", *markdown(accuracy.COLUMNS, rows), ""]
         rest += [f"![accuracy](accuracy-{setting}.svg)", ""]
     return brief, rest
 
