@@ -163,11 +163,11 @@ class Bench:
         rules, layout, sent = self.rules, self.layout, len(self.blob)
         kept: dict[str, Any] = {}
 
-        def look(_: int) -> VerifiedUpdate:
-            return verify_update(self.blob, self.metadata, WHO, 1, layout, rules)
-
-        def unpack(_: int) -> bytes:
+        def unpack(_: int) -> packing.Received:
             return packing.unpack(self.packed, layout, rules, WHO, 1, NOTHING)
+
+        def look(at: int) -> VerifiedUpdate:
+            return verify_update(kept["unpacked"][at], self.metadata, WHO, 1, layout, rules)
 
         def all_of(work: Callable[[int], Any]) -> list[Any]:
             with ThreadPoolExecutor(THREADS) as pool:

@@ -210,9 +210,3 @@ class Sender:
         if "revert" in error.message.lower():
             return UnknownRevert(error.message)
         return Unavailable(Code.L1, self._rpc.name, error)
-
-
-def _receipt(mined: dict[str, Any]) -> Receipt:
-    block, gas = int(mined["blockNumber"], 16), int(mined["gasUsed"], 16)
-    contract = mined.get("contractAddress")
-    return Receipt(mined["transactionHash"], block, gas, contract and to_checksum_address(contract))

@@ -64,7 +64,9 @@ def aggregate(
     def move(piece: tuple[int, int, int]) -> None:
         index, start, stop = piece
         layer, column = layout.layers[index], 0
-        parts = [_between(update.layers[index], start, stop) for update in updates] or [_nothing(layer)]
+        parts = [update.layers[index] for update in updates] or [_nothing(layer)]
+        if stop - start < layer.channels:
+            parts = [_between(part, start, stop) for part in parts]
         if before is not None:  # then every entry moves
             parts = [LayerUpdate(part.channels, _dense(part.values)) for part in parts]
         sparse = any(isinstance(part.values, Sparse) for part in parts)

@@ -11,17 +11,18 @@ from chain.protocol.history import History
 from chain.protocol.round import Round
 from chain.protocol.rules import Rules
 from fl_node.gradient import Layout
-from fl_node.packing import unpack
+from fl_node.packing import Received, bytes_of, unpack, update_of
 from fl_node.selection import common_channels
 from fl_node.store import BlobStore
 from fl_node.threads import shared
-from fl_node.update import Update, decode
+from fl_node.update import Update
 from fl_node.verify import Result, VerifiedUpdate, verdict_of, verify_limits, verify_update
 
 
-def fetch_update(store: BlobStore, round_: Round, participant: str, layout: Layout, rules: Rules) -> bytes:
-    """The canonical bytes of a revealed update, not compared with their digest yet: that is the first thing that
-    `verify_update` does. Raises Unavailable, or VerificationError (U1) for bytes that nobody packed.
+def fetch_update(store: BlobStore, round_: Round, participant: str, layout: Layout, rules: Rules) -> Received:
+    """A revealed update, not compared with its digest yet: that is the first thing that `verify_update` does.
+
+    Raises Unavailable, or VerificationError (U1) for bytes that nobody packed.
     """
     metadata = round_.reveals[participant]
     subject = f"round {round_.number} update of {participant}"
@@ -33,11 +34,11 @@ def revealed_update(store: BlobStore, round_: Round, participant: str, layout: L
     """The update of a round that is final, where the quorum has verified what its digest binds. Raises Unavailable, or
     VerificationError (U1).
     """
-    blob = fetch_update(store, round_, participant, layout, rules)
+    received = fetch_update(store, round_, participant, layout, rules)
     subject = f"round {round_.number} update of {participant}"
-    if (found := Digest.of(blob)) != (expected := round_.reveals[participant].update_digest):
+    if (found := Digest.of(bytes_of(received))) != (expected := round_.reveals[participant].update_digest):
         raise VerificationError(Code.U1, subject, expected, found)
-    return decode(blob, layout, rules, subject)
+    return update_of(received, layout, rules, subject)
 
 
 def look(
@@ -47,8 +48,8 @@ def look(
     metadata = round_.reveals[participant]
     try:
         verify_limits(metadata, participant, round_.number, rules)
-        blob = fetch_update(store, round_, participant, layout, rules)
-        return verify_update(blob, metadata, participant, round_.number, layout, rules, common)
+        received = fetch_update(store, round_, participant, layout, rules)
+        return verify_update(received, metadata, participant, round_.number, layout, rules, common)
     except (VerificationError, Unavailable) as error:
         return error
 

@@ -10,7 +10,7 @@ Every count is bounded by the model's layout before it is used: nothing that is 
 than an update of that model needs.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import lgamma, log, log2
 
@@ -26,7 +26,7 @@ from fl_node.gradient import Layer, Layout
 from fl_node.kernels import sparse as kernels
 from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Exponents, Integers, Quantised, blocks, element_max
 from fl_node.sparse import Sparse, Unsigned
-from fl_node.update import LayerUpdate, Update, decode, encode, rows_of
+from fl_node.update import LayerUpdate, Update, canonical, decode, encode, rows_of
 
 Values = Quantised | Sparse
 
@@ -50,9 +50,40 @@ def pack(blob: bytes, layout: Layout, rules: Rules) -> bytes:
     return writer.data()
 
 
-def unpack(data: bytes, layout: Layout, rules: Rules, participant: str, round_number: int, base_model: Digest) -> bytes:
-    """The canonical bytes of the update that was packed, if it was this participant's for this round and base model;
-    bytes that were never packed as they are.
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """An update beside its canonical bytes. Only `unpack` makes one, of what can be written in these bytes alone; like
+    bytes that were just fetched it is compared with nothing yet, nor known to be canonical.
+    """
+
+    update: Update
+    blob: bytes
+
+
+Received = Unpacked | bytes
+
+
+def bytes_of(received: Received) -> bytes:
+    """What is hashed."""
+    return received.blob if isinstance(received, Unpacked) else received
+
+
+def update_of(received: Received, layout: Layout, rules: Rules, subject: str) -> Update:
+    """What `decode` finds in these bytes, without reading them where that was unpacked. Raises VerificationError (U2)
+    where it would.
+    """
+    if not isinstance(received, Unpacked):
+        return decode(received, layout, rules, subject)
+    if len(received.blob) > rules.limits.update_bytes:
+        raise VerificationError(Code.U2, subject, f"at most {rules.limits.update_bytes} bytes", len(received.blob))
+    return canonical(received.update, layout, rules, subject)
+
+
+def unpack(
+    data: bytes, layout: Layout, rules: Rules, participant: str, round_number: int, base_model: Digest
+) -> Received:
+    """The update that was packed, if it was this participant's for this round and base model; bytes that were never
+    packed as they are.
 
     Raises VerificationError (U1) for bytes that nobody packed.
     """
@@ -67,7 +98,8 @@ def unpack(data: bytes, layout: Layout, rules: Rules, participant: str, round_nu
     except (ValueError, AssertionError, ZstdError) as error:  # the coders' own words for what they have not written
         raise VerificationError(Code.U1, subject, "a packed update", f"{type(error).__name__}: {error}") from None
     found = Update(participant, round_number, base_model, sent, layers, norms)
-    return encode(_those_with_entries(found, layout) if told else found, rules.compression, layout)
+    found = _those_with_entries(found, layout) if told else found
+    return Unpacked(found, encode(found, rules.compression, layout))
 
 
 # ------------------------------------------------------------- which channels were sent, told by the entries alone

@@ -29,7 +29,7 @@ from chain.protocol.errors import Code, ConfigError, Unavailable, VerificationEr
 if TYPE_CHECKING:  # the library has it for the type checker only
     from obstore.store import RetryConfig
 
-CHUNK = 1 << 22  # bytes compared at a time
+CHUNK = 1 << 19  # bytes compared at a time: of more, the memory for them would be new every time, and cost the most
 PATIENCE, POLL = 2.0, 0.002  # seconds that a writer waits for another one, and between looks
 # The library would try again for minutes and say nothing; whoever asks knows better how long it is worth waiting.
 RETRIES: "RetryConfig" = {"max_retries": 1, "retry_timeout": timedelta(seconds=5)}

@@ -196,7 +196,15 @@ def decode(data: bytes, layout: Layout, rules: Rules, subject: str) -> Update:
     if norms is not None:
         _require(norms.shape == (layout.channels,), subject, f"norms of {layout.channels} channels", norms.shape)
     layers = _layers(tensors, layout, rules.compression, sent, subject)
-    return Update(participant, number, base, sent, layers, norms)
+    return canonical(Update(participant, number, base, sent, layers, norms), layout, rules, subject)
+
+
+def canonical(update: Update, layout: Layout, rules: Rules, subject: str) -> Update:
+    """The same, if its blocks are spelt in the one way. Raises VerificationError (U2) otherwise."""
+    for layer, part in zip(layout.layers, update.layers, strict=True):
+        holds = part.values.is_canonical(rules.compression)
+        _require(holds, subject, f"canonical blocks in layer {layer.name}", "others: see fl_node/quantise.py")
+    return update
 
 
 def _bias(rules: CompressionRules) -> int:
@@ -252,8 +260,6 @@ def _layers(
             values = Sparse(counts[index], tensors["columns"][part], elements, scales_of, rules.block, layer.width)
         else:
             values = Quantised(elements.reshape(len(row), layer.width), scales_of, rules.block)
-        canonical = values.is_canonical(rules)
-        _require(canonical, subject, f"canonical blocks in layer {layer.name}", "others: see fl_node/quantise.py")
         parts.append(LayerUpdate(row, values))
         entry, scale = part.stop, scale + shape[0] * shape[1]
     return tuple(parts)

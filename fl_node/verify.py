@@ -17,8 +17,9 @@ from chain.protocol.rules import Rules
 from chain.protocol.seal import Metadata
 from fl_node.channels import ChannelTable, Codes, norm_code
 from fl_node.gradient import Layout
+from fl_node.packing import Received, bytes_of, update_of
 from fl_node.selection import threshold, verify_selection
-from fl_node.update import LayerUpdate, Update, decode, entry_budget
+from fl_node.update import LayerUpdate, Update, entry_budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class VerifiedUpdate:
 
 
 def verify_update(
-    blob: bytes,
+    received: Received,
     metadata: Metadata,
     participant: str,
     round_number: int,
@@ -40,16 +41,17 @@ def verify_update(
     rules: Rules,
     common: Sequence[int] | None = None,
 ) -> VerifiedUpdate:
-    """Checks the blob of a revealed update against its metadata, step by step. Raises VerificationError with the code
-    of the step. `common` is the round's common set, where the rules ask for one; None: everything.
+    """Checks a revealed update, unpacked or in its canonical bytes, against its metadata, step by step. Raises
+    VerificationError with the code of the step. `common` is the round's common set, where the rules ask for one; None:
+    everything.
     """
-    subject = f"round {round_number} update of {participant}"
+    subject, blob = f"round {round_number} update of {participant}", bytes_of(received)
     # U1: the committed digest
     if (found := Digest.of(blob)) != metadata.update_digest:
         raise VerificationError(Code.U1, subject, metadata.update_digest, found)
     # U2: the committed size, canonical, within limits, for this model; it says of itself what the ledger says of it
     _check(Code.U2, subject, f"{metadata.update_bytes} bytes", f"{len(blob)} bytes")
-    update = decode(blob, layout, rules, subject)
+    update = update_of(received, layout, rules, subject)
     claims = (participant, round_number, str(metadata.base_model))
     _check(Code.U2, subject, claims, (update.participant, update.round, str(update.base_model)))
     entries, allowed = _entries(update), entry_budget(layout, rules.compression)

@@ -194,7 +194,7 @@ def test_an_update_that_sends_nothing() -> None:
 
 
 def unpack(data: bytes, chosen: Rules, number: int = ROUND) -> bytes:
-    return packing.unpack(data, LAYOUT, chosen, PARTICIPANT, number, BASE)
+    return packing.bytes_of(packing.unpack(data, LAYOUT, chosen, PARTICIPANT, number, BASE))
 
 
 MANY = st.sampled_from([1, 8, coder.MANY])  # from how many symbols on Zstandard does it
@@ -250,6 +250,47 @@ def test_damage_to_packed_bytes_gives_u1_or_other_bytes(
         unpacks_or_u1(bytes(packed[:-4]), chosen)
 
 
+def content(read: Callable[[], update.Update]) -> list[object]:
+    """All that an update says, in types that compare; or why it is none."""
+    try:
+        found = read()
+    except VerificationError as error:
+        return [error.code, str(error)]
+    arrays: list[Any] = [found.sent, found.norms]
+    for part in found.layers:
+        values = part.values
+        sparse = [values.counts, values.columns] if isinstance(values, Sparse) else []
+        arrays += [part.channels, values.elements, values.exponents, *sparse]
+        arrays += [np.array([values.block, values.width])]
+    plain = [None if each is None else (each.dtype, each.shape, each.tobytes()) for each in arrays]
+    return [found.participant, found.round, found.base_model, *plain]
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 2**32), WAY, st.floats(-40, 8), MANY, st.data())
+def test_what_is_unpacked_is_what_its_bytes_say(
+    seed: int, chosen: Rules, magnitude: float, many: int, data: st.DataObject
+) -> None:
+    """Verification goes by the update that was unpacked, the digest is of its bytes: neither may say more. Whatever was
+    done to the packed bytes, short of what nobody can unpack.
+    """
+    blob = encode(make(random_gradient(seed, magnitude), chosen), chosen)
+    with patch.object(coder, "MANY", many):
+        packed = bytearray(packing.pack(blob, LAYOUT, chosen))
+        for _ in range(data.draw(st.integers(0, 3))):
+            packed[data.draw(st.integers(1, len(packed) - 1))] ^= data.draw(st.integers(1, 255))
+        try:
+            received = packing.unpack(bytes(packed), LAYOUT, chosen, PARTICIPANT, ROUND, BASE)
+        except VerificationError:
+            return
+    blob = packing.bytes_of(received)
+    for limit in (len(blob), len(blob) - 1):
+        limits = chosen.limits.model_copy(update={"update_bytes": limit})
+        limited = chosen.model_copy(update={"limits": limits})
+        said = content(lambda limited=limited: packing.update_of(received, LAYOUT, limited, "it"))  # type: ignore[misc]
+        assert said == content(lambda limited=limited: update.decode(blob, LAYOUT, limited, "it"))  # type: ignore[misc]
+
+
 @pytest.mark.parametrize("rate", ["1", "0.5"])
 def test_a_small_sparse_update_is_hardly_longer_than_its_places_and_signs(rate: str) -> None:
     """It tells places and a sign each; all else (counts, magnitudes, scales, the end) is overhead."""
@@ -262,7 +303,7 @@ def test_a_small_sparse_update_is_hardly_longer_than_its_places_and_signs(rate: 
         sent = update.make_update(gradient, layout, chosen, PARTICIPANT, ROUND, BASE)
         blob = update.encode(sent, chosen.compression, layout)
         lengths.append(8 * len(packed := packing.pack(blob, layout, chosen)))
-        assert packing.unpack(packed, layout, chosen, PARTICIPANT, ROUND, BASE) == blob
+        assert packing.bytes_of(packing.unpack(packed, layout, chosen, PARTICIPANT, ROUND, BASE)) == blob
         parts = list(zip(layout.layers, sent.layers, strict=True))
         counts = [part.values.entries for _, part in parts]
         all_rows = sum(log2(comb(each.channels * each.width, part.values.entries)) for each, part in parts)
