@@ -23,8 +23,10 @@ def node_run(
 ) -> None:
     """Take part in every round until the federation is done. With --json one event a line."""
     from fl_node import node
+    from fl_node.memory import keep_freed_memory
     from fl_node.report import event_line
 
+    keep_freed_memory()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
