@@ -82,3 +82,4 @@ CANDIDATES = {
     )
 }
 HEADLINE = (DENSE, "top-k 1%", "top-k 1%, root", "DGC 1%", "PowerSGD rank 4", "STC 1.8%, root", "channels 10%", WINNER)
+FINALISTS = (DENSE, "top-k 1%, root", "DGC 1%", "PowerSGD rank 4", "STC 1.8%, root", WINNER, HALF)

@@ -21,7 +21,7 @@ from rich.progress import track
 
 from benchmarks import accuracy, growth, overhead, report, steps
 from benchmarks.accuracy import Series
-from benchmarks.methods import DENSE, HALF, HEADLINE, WINNER
+from benchmarks.methods import DENSE, FINALISTS, HEADLINE, WINNER
 from benchmarks.overhead import FLARE, SIMULATION, SUPERLINK, Peer
 from chain.protocol.errors import ConfigError
 from fl_node.presets import preset
@@ -46,7 +46,7 @@ class Plan:
 FULL = Plan(
     accuracy=(
         Series("fashion-short", (1, 2, 3)),
-        Series("fashion-short", (4, 5, 6, 7, 8), (*HEADLINE, HALF)),
+        Series("fashion-short", (4, 5, 6, 7, 8), FINALISTS),
         Series("digits", (1, 2, 3, 4, 5), HEADLINE),
         Series("fashion", (1, 2, 3), (DENSE, "STC 1.8%, root", WINNER)),
     ),
