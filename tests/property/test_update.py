@@ -278,7 +278,7 @@ def test_what_is_unpacked_is_what_its_bytes_say(
     with patch.object(coder, "MANY", many):
         packed = bytearray(packing.pack(blob, LAYOUT, chosen))
         for _ in range(data.draw(st.integers(0, 3))):
-            packed[data.draw(st.integers(1, len(packed) - 1))] ^= data.draw(st.integers(1, 255))
+            packed[data.draw(st.integers(0, len(packed) - 1))] ^= data.draw(st.integers(1, 255))
         try:
             received = packing.unpack(bytes(packed), LAYOUT, chosen, PARTICIPANT, ROUND, BASE)
         except VerificationError:

@@ -10,6 +10,7 @@ from chain.protocol.digest import Digest
 from fl_node import update
 from fl_node.gather import fetch_update
 from fl_node.norms import Norms
+from fl_node.packing import bytes_of
 from fl_node.quantise import quantise
 from fl_node.update import LayerUpdate, Update
 from tests.simulator.attack import Attack, Mallory, Prepared
@@ -87,8 +88,8 @@ def anothers_update(mallory: Mallory, prepared: Prepared) -> Prepared:
 def anothers_update_unpacked(mallory: Mallory, prepared: Prepared) -> Prepared:
     """The same, with the canonical bytes in the store, name and all."""
     copied = anothers_update(mallory, prepared)
-    canonical = fetch_update(mallory.session.store, mallory.session.round(1), address(1), layout(), RULES)
-    return replace(copied, stored=canonical)
+    theirs = fetch_update(mallory.session.store, mallory.session.round(1), address(1), layout(), RULES)
+    return replace(copied, stored=bytes_of(theirs))
 
 
 def anothers_name(mallory: Mallory, prepared: Prepared) -> Prepared:
