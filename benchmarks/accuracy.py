@@ -109,15 +109,14 @@ COLUMNS = (
 )
 
 
-Lines = list[list[str]]
+Rows = list[list[str]]
 
 
-def tables(runs: Sequence[Run], setting: str) -> list[tuple[str, Lines]]:
+def tables(runs: Sequence[Run], setting: str) -> list[tuple[str, Rows]]:
     """A title and rows, as `rows` makes them, for every number of seeds, the most first: of all candidates that were
     run with these seeds, on nothing but these. Seeds differ by more than methods do.
     """
-    chosen = SETTINGS[setting]
-    made = []
+    chosen, made = SETTINGS[setting], []
     for seeds, names in by_seeds([run for run in runs if run.setting == setting]).items():
         title = f"{chosen.title}: {chosen.participants} participants, {len(seeds)} seeds"
         made.append((title, rows(runs, setting, names, seeds)))
@@ -135,7 +134,7 @@ def by_seeds(runs: Sequence[Run]) -> dict[tuple[int, ...], list[str]]:
     return {group: [name for name, own in seeds.items() if set(group) <= set(own)] for group in groups}
 
 
-def rows(runs: Sequence[Run], setting: str, names: Sequence[str], seeds: Sequence[int]) -> Lines:
+def rows(runs: Sequence[Run], setting: str, names: Sequence[str], seeds: Sequence[int]) -> Rows:
     """One row a candidate: medians over the seeds, each compared with dense averaging of that seed."""
     found, made = {(r.candidate, r.seed): r for r in runs if r.setting == setting}, []
     for name in names:
@@ -150,7 +149,7 @@ def rows(runs: Sequence[Run], setting: str, names: Sequence[str], seeds: Sequenc
     return made
 
 
-def table(title: str, lines: Lines) -> Table:
+def table(title: str, lines: Rows) -> Table:
     made = Table(title=title)
     for column in COLUMNS:
         made.add_column(column, justify="left" if column == COLUMNS[0] else "right")

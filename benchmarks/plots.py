@@ -24,7 +24,7 @@ def accuracy(runs: Sequence[Run], path: Path) -> Path:
     figure, axes = pyplot.subplots(figsize=(10, 5), layout="constrained")
     seeds, names = next(iter(by_seeds(runs).items()))
     for name in names:
-        own = [run.history for run in runs if run.candidate == name]
+        own = [run.history for run in runs if run.candidate == name and run.seed in seeds]
         sizes = [median(point[0] for point in points) for points in zip(*own, strict=True)]
         reached = [100 * median(point[1] for point in points) for points in zip(*own, strict=True)]
         axes.plot(sizes, reached, "-" if name in OURS else ":", label=name, linewidth=1.8 if name in OURS else 1.4)

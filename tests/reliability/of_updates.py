@@ -68,7 +68,11 @@ def _verify(rules: Rules) -> Decode:
 
 
 def _unpack(rules: Rules, layout: Layout) -> Decode:
-    return lambda data: packing.unpack(data, layout, rules, ADDRESS, ROUND, BASE)
+    def decode(data: bytes) -> object:
+        received = packing.unpack(data, layout, rules, ADDRESS, ROUND, BASE)
+        return packing.update_of(received, layout, rules, "fuzz")
+
+    return decode
 
 
 def _model(data: bytes) -> object:
