@@ -5,6 +5,7 @@ that differ from zero, not for all.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from fl_node.quantise import (
 Unsigned = np.ndarray[Any, np.dtype[np.uint32]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sparse:
     """`counts[row]` entries of every row: `columns` ascend within it, and `elements` are not zero. Exponents int8
     `[rows, blocks]`, as in `Quantised`.
@@ -70,7 +71,7 @@ class Sparse:
             found.elements[...] *= np.int8(magnitude)
         return found
 
-    @property
+    @cached_property
     def bounds(self) -> Integers:
         """Where the entries of each row begin, and where the last ones end, int64 `[rows + 1]`."""
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.counts, dtype=np.int64)])
