@@ -6,11 +6,10 @@ class.
 
 from dataclasses import dataclass, fields
 
-from eth_utils.crypto import keccak
-
 from chain.protocol import abi
 from chain.protocol.abi import U8, U32, U64, Address, Hash28, Sha256, Tail
 from chain.protocol.errors import RoundledgerError
+from chain.protocol.keccak import keccak
 
 
 class Reverted(RoundledgerError):
@@ -206,7 +205,7 @@ class OwnableInvalidOwner(Reverted):
 def _selector(cls: type[Reverted]) -> bytes:
     # InvalidRules(string) is the only error with a dynamic value; a string is encoded like bytes.
     types = "(string)" if cls is InvalidRules else abi.tuple_type(cls)
-    return keccak(text=cls.__name__ + types)[:4]
+    return keccak((cls.__name__ + types).encode())[:4]
 
 
 ERRORS: dict[bytes, type[Reverted]] = {

@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from eth_utils.crypto import keccak
-
 from chain import fees
 from chain.answers import Answer, meaning
 from chain.crash import Point, crash_point
 from chain.outbox import Entry, Outbox
 from chain.protocol.errors import ConfigError
+from chain.protocol.keccak import keccak
 from chain.rpc import JsonRpc, RpcError, results
 from chain.signers import Signer, decode
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, cast, get_args, get_type_hints
 
 from eth_utils.address import to_checksum_address
-from eth_utils.crypto import keccak
 
 from chain.protocol.digest import Digest
+from chain.protocol.keccak import keccak
 
 WORD = 32
 
@@ -65,7 +65,7 @@ def tuple_type(cls: Any) -> str:
 @functools.cache
 def selector(cls: Any) -> bytes:
     """Topic 0 of an event: keccak of `Name(type,...)`."""
-    return keccak(text=f"{cls.__name__}{tuple_type(cls)}")
+    return keccak(f"{cls.__name__}{tuple_type(cls)}".encode())
 
 
 def camel_case(name: str) -> str:

@@ -4,11 +4,11 @@ import json
 from typing import Annotated, Literal, Self
 
 from eth_utils.address import is_checksum_address
-from eth_utils.crypto import keccak
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from chain.protocol.digest import Digest
 from chain.protocol.errors import ConfigError
+from chain.protocol.keccak import keccak
 from chain.protocol.rules import explain
 
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any
 
-from eth_utils.crypto import keccak
-
 from chain.protocol import abi
 from chain.protocol.abi import U8, U16, U32, U64, U256, Address, Addresses, Hash, Hash28, Sha256, Tail
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
+from chain.protocol.keccak import keccak
 from chain.protocol.seal import Metadata
 
 VERSION = 3

@@ -7,10 +7,9 @@ open it.
 from dataclasses import dataclass
 from functools import cache
 
-from eth_utils.crypto import keccak
-
 from chain.protocol.abi import U32, U64, U128, Hash, Sha256, eip712_type, encode, word
 from chain.protocol.digest import Digest
+from chain.protocol.keccak import keccak
 
 DOMAIN_NAME = "roundledger"
 DOMAIN_VERSION = "1"
@@ -48,9 +47,9 @@ DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address v
 
 def domain_separator(chain_id: int, contract: str) -> bytes:
     return keccak(
-        keccak(text=DOMAIN_TYPE)
-        + keccak(text=DOMAIN_NAME)
-        + keccak(text=DOMAIN_VERSION)
+        keccak(DOMAIN_TYPE.encode())
+        + keccak(DOMAIN_NAME.encode())
+        + keccak(DOMAIN_VERSION.encode())
         + word(chain_id)
         + word(contract)
     )
@@ -84,4 +83,4 @@ def _digest(domain: bytes, kind: str, *values: int | bytes | str) -> bytes:
 
 @cache
 def _typehash(kind: str) -> bytes:
-    return keccak(text=kind)
+    return keccak(kind.encode())
