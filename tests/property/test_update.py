@@ -725,7 +725,10 @@ def test_sparse_rows_are_the_dense_ones(seed: int, bits: int, block: int) -> Non
         sparse = Sparse.of(dense)
         if bits == 2:
             signs = Sparse.signs_of(matrix, chosen, cut, matrix.size // 3)
-            assert all(np.array_equal(getattr(signs, each.name), getattr(sparse, each.name)) for each in fields(Sparse))
+            assert all(
+                np.array_equal(getattr(signs, each.name), getattr(sparse, each.name))
+                for each in dataclasses.fields(Sparse)
+            )
         assert sparse.entries == dense.entries and list(sparse.squared_norms()) == list(dense.squared_norms())
         assert (sparse.largest() == dense.largest()).all() and sparse.is_canonical(chosen)
         assert (sparse.values() == dense.values()).all()
