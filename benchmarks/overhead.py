@@ -185,6 +185,5 @@ class Peer:
 
 
 SIMULATION = Peer("Flower simulation", "flower", ("--mode", "simulation"), 4, 300, nodes=16)
-# A Python process for every message: with more nodes two cores take minutes for a round.
-SUPERLINK = Peer("Flower SuperLink", "flower", ("--mode", "superlink"), 3, 600, nodes=8)
+SUPERLINK = Peer("Flower SuperLink", "flower", ("--mode", "superlink"), 3, 600, nodes=16)  # a process for every message
 FLARE = Peer("NVIDIA FLARE simulator", "flare", (), 4, 120, nodes=16)
