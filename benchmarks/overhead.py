@@ -154,16 +154,13 @@ def environment(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Peer:
-    """Another framework: its harness in `benchmarks/peers`, the harness' options, rounds and seconds for a case, and up
-    to how many nodes it is measured.
-    """
+    """Another framework: its harness in `benchmarks/peers`, the harness' options, rounds and seconds for a case."""
 
     title: str
     harness: str
     options: tuple[str, ...]
     rounds: int
     seconds: int
-    nodes: int
 
     def measure(self, nodes: int, size: int) -> Overhead:
         """One case of the harness, which prints one JSON object; a second try where the start of it hung."""
@@ -184,6 +181,6 @@ class Peer:
         return Overhead(self.title, nodes, parameters(size), seconds, {}, found.get("error", ""))
 
 
-SIMULATION = Peer("Flower simulation", "flower", ("--mode", "simulation"), 4, 300, nodes=16)
-SUPERLINK = Peer("Flower SuperLink", "flower", ("--mode", "superlink"), 3, 600, nodes=16)  # a process for every message
-FLARE = Peer("NVIDIA FLARE simulator", "flare", (), 4, 120, nodes=16)
+SIMULATION = Peer("Flower simulation", "flower", ("--mode", "simulation"), 4, 300)
+SUPERLINK = Peer("Flower SuperLink", "flower", ("--mode", "superlink"), 3, 600)  # a process for every message
+FLARE = Peer("NVIDIA FLARE simulator", "flare", (), 4, 120)

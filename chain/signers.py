@@ -30,6 +30,7 @@ _SENSELESS = (
     ValueError, TypeError, KeyError, AttributeError, IndexError, ValidationError, RLPException, BadSignature
 )  # fmt: skip
 _TYPE = b"\2"  # of a transaction: EIP-1559
+# In the order in which they are encoded.
 _FIELDS = ("chainId", "nonce", "maxPriorityFeePerGas", "maxFeePerGas", "gas", "to", "value", "data")
 
 
@@ -168,7 +169,9 @@ def _plain(value: Any) -> Any:
 
 def _packed(value: Any) -> int | bytes:
     """A field as it is encoded: a whole number or bytes, which may come as hex."""
-    return bytes.fromhex(value.removeprefix("0x")) if isinstance(value, str) else b"" if value is None else value
+    if value is None:
+        return b""
+    return bytes.fromhex(value.removeprefix("0x")) if isinstance(value, str) else value
 
 
 def _hex(value: Any) -> Any:
