@@ -9,6 +9,8 @@ from functools import cache
 import numpy as np
 import zstandard
 
+from fl_node.coder import FEW, WITH_SECTIONS
+
 LARGE = 1 << 29  # bytes that a bomb unpacks to, or says that it holds
 DEPTHS = (300, 50_000)
 
@@ -66,10 +68,10 @@ def packed() -> list[bytes]:
     section = none + len(frame).to_bytes(4, "little") + frame
     lies = [(2**32 - 1).to_bytes(4, "little"), (2**31).to_bytes(4, "little")]
     return [
-        *(b"\2" + words + section for words in (none, b"\4\0\0\0\xff\xff\xff\xff")),
-        *(b"\2" + lie + b"\xff" * 100 for lie in lies),
-        *(b"\1" + b"\xff" * size for size in (4, 400, 40_000)),
-        *(b"\1" + bytes(size) for size in (4, 400, 40_000)),
+        *(WITH_SECTIONS + words + section for words in (none, b"\4\0\0\0\xff\xff\xff\xff")),
+        *(WITH_SECTIONS + lie + b"\xff" * 100 for lie in lies),
+        *(FEW + b"\xff" * size for size in (4, 400, 40_000)),
+        *(FEW + bytes(size) for size in (4, 400, 40_000)),
     ]
 
 
