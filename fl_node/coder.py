@@ -12,7 +12,7 @@ import numpy as np
 import zstandard
 from constriction import stream
 
-FEW, WITH_SECTIONS = b"\5", b"\6"  # the first byte of what was written; 1 to 4 were those of earlier formats
+FEW, WITH_SECTIONS = b"\7", b"\11"  # the first byte of what was written; 1 to 6 were those of earlier formats
 MANY = 1 << 12  # symbols
 LONGEST = 16  # bits that the range coder takes at a time
 _LEVEL = 1

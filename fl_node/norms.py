@@ -13,6 +13,7 @@ import numpy as np
 from fl_node.kernels import rows as kernels
 
 LIMBS = 4  # of 32 bits each, the lowest first, that kernels add norms up in; they may grow beyond for a while
+LARGEST = (1 << 128) - 1
 _HALF = 64
 _LOW = (1 << _HALF) - 1
 

@@ -194,14 +194,10 @@ def _code_layer(coder: Coder, layer: Layer, rows: int, rules: Rules, scales: Cou
 
 
 def _code_scales(coder: Coder, count: int, rules: CompressionRules, first: Counts, given: Numbers | None) -> Symbols:
-    """Of the blocks that have one. With 2 bits all of a layer are the same, unless somebody made them otherwise."""
+    """Of the blocks that have one. With 2 bits all of a layer have the same."""
     if rules.bits != 2 or not count:
         return coder.modelled(count, np.full(_SCALES, 1 / 16), given)
-    found = coder.modelled(1, first, None if given is None else given[:1])
-    others = None if given is None else np.array([(given != given[0]).any()])
-    if not coder.modelled(1, _MOSTLY_ZERO[:2], others)[0]:
-        return np.repeat(found, count)
-    return np.concatenate([found, coder.modelled(count - 1, _flat(_SCALES), None if given is None else given[1:])])
+    return np.repeat(coder.modelled(1, first, None if given is None else given[:1]), count)
 
 
 def _code_all(

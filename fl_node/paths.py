@@ -80,7 +80,7 @@ def verify_paths(
     threshold: int,
 ) -> Violation | None:
     """Checks a selection with nothing but what was sent: bool masks shaped like the values, and the values, which are
-    read only where the masks say so.
+    read only where the masks say so. That no more was sent than the upload rate allows is for `least_threshold`.
 
     Every entry sent must lie on a path that is sent as a whole and reaches the threshold, a positive number; and the
     best path through some entry must have exactly that norm (see `PathSelection`). Returns None, or the first entry,
@@ -109,6 +109,25 @@ def attained(
     return _least(_best_sent(selection_nodes, selection_edges, nodes, edges))
 
 
+def least_threshold(
+    selection_nodes: Sequence[Mask],
+    selection_edges: Sequence[Mask],
+    nodes: Sequence[Integers],
+    edges: Sequence[Integers],
+    rate: Fraction,
+    grid: int = GRID,
+) -> int:
+    """The threshold that the upload rate asks of what was sent, at the least: its cut, of as many paths as in the whole
+    network but counted among those that were sent as a whole. From the same arguments as `verify_paths`; raises
+    ValueError as that and `cut` do.
+
+    What `select_paths` sends reaches it: the best path is sent, so the grid is the same; no cell holds more paths than
+    in the whole network, so this cut is not above that one. Who sends all that reaches a lower norm sends all paths
+    of the cells down to there (but for those of norm zero), and is asked for the cut of the whole network.
+    """
+    return _cut(*_sent_only(selection_nodes, selection_edges, nodes, edges), rate, grid)
+
+
 def cut(nodes: Sequence[Integers], edges: Sequence[Integers], rate: Fraction, grid: int = GRID) -> int:
     """The squared norm that a path must reach, such that at most `ceil(rate * paths)` paths do, counted on a grid.
 
@@ -125,9 +144,16 @@ def cut(nodes: Sequence[Integers], edges: Sequence[Integers], rate: Fraction, gr
     Raises ValueError as `select_paths` does.
     """
     _check(nodes, edges)
+    return _cut(nodes, edges, rate, grid)
+
+
+def _cut(nodes: Sequence[Integers], edges: Sequence[Integers], rate: Fraction, grid: int) -> int:
+    """The same, of a network in which no path may use the entries that are _NONE."""
     if not 0 < rate <= 1 or grid < 1:
         raise ValueError(f"rate {rate} is outside (0, 1], or grid {grid} has no cells")
     best = max(int(through.max()) for through in _best(nodes, edges)[0])
+    if best < 1:  # no path, or none that is not zero
+        return 0
     step = best // grid + 1
     left = ceil(rate * prod(len(layer) for layer in nodes))
     cell = grid
@@ -161,22 +187,26 @@ def _bounded(sums: Integers) -> Integers:
 
 
 def _histogram(nodes: Sequence[Integers], edges: Sequence[Integers], step: int, grid: int) -> list[int]:
-    """The number of paths in each cell, exactly.
+    """The number of paths in each cell, exactly. What no path may use leads out of the grid.
 
     Counts are limbs of int64, `[limbs, n_l, grid]`: as many as the number of paths needs, and each so short that the
     sum over a layer's neurons, carry included, stays below 2**63.
     """
     bits = 63 - max(map(len, nodes)).bit_length()
     limbs = -(-prod(map(len, nodes)).bit_length() // bits)
-    steps = [(edge + node[:, None]) // step for edge, node in zip(edges, nodes[1:], strict=True)]
-    bases = [node // step for node in nodes[1:]]
+
+    def cells(norms: Integers) -> Integers:
+        return np.where(norms < 0, grid, np.minimum(norms // step, grid))
+
+    steps = [cells(edge + node[:, None]) for edge, node in zip(edges, nodes[1:], strict=True)]
     # Each neuron of the first layer has one path so far: what arrives at the second is counted without shifting.
-    first = nodes[0] // step
+    first = cells(nodes[0])
     arriving = first + steps[0] if steps else first[:, None]
     counts = np.zeros((limbs, len(arriving), grid), np.int64)
-    counts[0] = [np.bincount(row, minlength=grid) for row in arriving]
-    for cells, base in zip(steps[1:], bases[1:], strict=True):
-        counts = np.stack([_shifted_sums(limb, cells - base[:, None], base) for limb in counts])
+    counts[0] = [np.bincount(row[row < grid], minlength=grid) for row in arriving]
+    for onward, node in zip(steps[1:], nodes[2:], strict=True):
+        base = np.clip(node // step, 0, grid)
+        counts = np.stack([_shifted_sums(limb, onward - base[:, None], base) for limb in counts])
         for at in range(1, limbs):
             counts[at] += counts[at - 1] >> bits
             counts[at - 1] &= (1 << bits) - 1
@@ -186,7 +216,7 @@ def _histogram(nodes: Sequence[Integers], edges: Sequence[Integers], step: int, 
 
 def _shifted_sums(counts: Integers, shifts: Integers, bases: Integers) -> Integers:
     """For each target the sum over the sources of their counts `[sources, grid]`, moved up by `shifts[target, source]
-    + bases[target]` cells. Nothing is moved beyond the grid: it holds the best path.
+    + bases[target]` cells: within the grid, which holds the best path, or by all of it, and so out of it.
     """
     sources, grid = counts.shape
     padded = np.pad(counts, ((0, 0), (grid, 0)))
@@ -202,7 +232,7 @@ def _shifted_sums(counts: Integers, shifts: Integers, bases: Integers) -> Intege
             for at in range(0, len(moved), chunk):
                 ahead -= counts[moved[at : at + chunk], : grid - base].sum(axis=0)
         else:
-            moved = np.arange(sources)
+            moved = np.flatnonzero(shift + base < grid)
         starts = unshifted[moved] - shift[moved]
         for at in range(0, len(moved), chunk):
             ahead += windows[starts[at : at + chunk], : grid - base].sum(axis=0)
@@ -227,16 +257,23 @@ def _best_sent(
     sent_nodes: Sequence[Mask], sent_edges: Sequence[Mask], nodes: Sequence[Integers], edges: Sequence[Integers]
 ) -> list[_Entries]:
     """With the best norms in the network of what was sent. Raises ValueError."""
+    best_nodes, best_edges = _best(*_sent_only(sent_nodes, sent_edges, nodes, edges))
+    return [*_in_order(sent_nodes, sent_edges, best_nodes, best_edges)]
+
+
+def _sent_only(
+    sent_nodes: Sequence[Mask], sent_edges: Sequence[Mask], nodes: Sequence[Integers], edges: Sequence[Integers]
+) -> tuple[list[Integers], list[Integers]]:
+    """Nodes and edges, _NONE where they were not sent. Raises ValueError."""
     claimed = [(mask.shape, mask.dtype) for mask in (*sent_nodes, *sent_edges)]
     expected = [(value.shape, np.dtype(bool)) for value in (*nodes, *edges)]
     if len(sent_nodes) != len(nodes) or claimed != expected:
         raise ValueError("the masks are not bool arrays shaped like the values")
     _check(nodes, edges)
-    best_nodes, best_edges = _best(
+    return (
         [np.where(mask, value, _NONE) for mask, value in zip(sent_nodes, nodes, strict=True)],
         [np.where(mask, value, _NONE) for mask, value in zip(sent_edges, edges, strict=True)],
     )
-    return [*_in_order(sent_nodes, sent_edges, best_nodes, best_edges)]
 
 
 def _in_order(

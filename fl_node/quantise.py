@@ -98,12 +98,13 @@ class Quantised:
         """In range, every block uses the smallest exponent that its largest element allows; with 2 bits, one magnitude
         for all.
         """
-        return scales_are_canonical(self.largest(), self.exponents, rules) and (
-            rules.bits != 2 or self.magnitude() >= 0
+        largest = self.largest()
+        return scales_are_canonical(largest, self.exponents, rules) and (
+            rules.bits != 2 or (self.magnitude() >= 0 and one_scale(largest > 0, self.exponents))
         )
 
     def magnitude(self) -> int:
-        """The one magnitude that all entries share that differ from zero; 0 if there are none, -1 if it is not one."""
+        """What all elements that differ from zero share but for the sign; 0 if there are none, -1 if they differ."""
         return one_magnitude(self.elements[self.elements != 0])
 
     def signs(self) -> "Quantised":
@@ -120,6 +121,11 @@ def one_magnitude(elements: Elements) -> int:
     if not len(magnitudes):
         return 0
     return int(magnitudes[0]) if magnitudes[0] > 0 and (magnitudes == magnitudes[0]).all() else -1
+
+
+def one_scale(filled: Any, exponents: Exponents) -> bool:
+    """Whether the blocks that have entries share one exponent; the others have the smallest there is."""
+    return not exponents.size or bool((exponents[filled] == exponents.max()).all())
 
 
 def scales_are_canonical(largest: Largest, exponents: Exponents, rules: CompressionRules) -> bool:
@@ -171,7 +177,8 @@ def quantise(matrix: Matrix, rules: CompressionRules, cut: int = 1) -> Quantised
 
     A block's exponent gives its largest magnitude all the bits; elements are rounded half to even and saturate. With 2
     bits every kept entry becomes the geometric mean, nearly, of all that are kept of the matrix, with its sign.
-    Nothing is lost: the difference to `values()` is exact in float32 and stays in the residual.
+    The difference to `values()` stays in the residual: exact in float32, but for the rounding of that subtraction with
+    2 bits, where a magnitude may be far below the mean.
     """
     rows, width = matrix.shape
     elements = np.empty((rows, width), np.int8)

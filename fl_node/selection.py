@@ -8,6 +8,7 @@ threshold.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from math import ceil, lcm
 from typing import TypeVar
@@ -20,7 +21,7 @@ from chain.protocol.rules import SelectionRules
 from fl_node import paths
 from fl_node.channels import ChannelTable, Codes, norm_of_code
 from fl_node.gradient import Layout, Level
-from fl_node.norms import Norms
+from fl_node.norms import LARGEST, Norms
 from fl_node.quantise import Integers
 
 PATH_UNIT = 16  # bits that squared norms lose when they are added up along a path: its unit is 2**-44
@@ -108,8 +109,8 @@ def common_channels(
     Everything, if there is no such table (round 1) or all are silent.
     """
     sums = [0] * layout.channels
-    for table in tables:
-        sums = [total + norm_of_code(code) for total, code in zip(sums, table.tolist(), strict=True)]
+    for table in tables:  # codes of what was not sent are only claimed: the largest there are must not add up too far
+        sums = [min(total + norm_of_code(code), LARGEST) for total, code in zip(sums, table.tolist(), strict=True)]
     return tuple(select(Norms.of(sums), layout, rules, round_number).tolist()) or tuple(range(layout.channels))
 
 
@@ -154,11 +155,7 @@ def verify_selection(
             found = f"a difference in {wrong[:8].tolist()}"
             raise VerificationError(Code.U5, subject, f"the {len(expected)} channels of the common set", found)
     elif rules.channels == "path":
-        nodes, edges = _path_values(table.sent, table.squared_norms, layout)
-        least = threshold(table, layout) >> PATH_UNIT
-        if violation := paths.verify_paths(*_path_masks(table.sent, layout), nodes, edges, least):
-            where = f"level {violation.layer + 1}, neurons {list(violation.index)}"
-            raise VerificationError(Code.U5, subject, "every piece on a path that was sent as a whole", where)
+        _verify_paths(table, layout, rules.rate(round_number), subject)
     else:
         if broken := over_budget(table.sent, layout, rules, round_number):
             raise VerificationError(Code.U5, subject, "channels within the upload rate", broken)
@@ -169,6 +166,23 @@ def verify_selection(
 
 
 # ------------------------------------------------------------- pieces of paths
+
+
+def _verify_paths(table: ChannelTable, layout: Layout, rate: Fraction, subject: str) -> None:
+    """Every piece on a path that was sent as a whole and reaches the threshold, no more paths than the rate allows, and
+    of a neuron all that is its own, or nothing. Raises VerificationError (U5).
+    """
+    masks, (nodes, edges) = _path_masks(table.sent, layout), _path_values(table.sent, table.squared_norms, layout)
+    reached = threshold(table, layout) >> PATH_UNIT
+    if violation := paths.verify_paths(*masks, nodes, edges, reached):
+        where = f"level {violation.layer + 1}, neurons {list(violation.index)}"
+        raise VerificationError(Code.U5, subject, "every piece on a path that was sent as a whole", where)
+    if len(alone := np.setxor1d(_numbers(*masks, layout), table.sent)):
+        found = f"a part of what belongs to one neuron: channels {alone[:8].tolist()}"
+        raise VerificationError(Code.U5, subject, "every piece on a path that was sent as a whole", found)
+    if reached < (least := paths.least_threshold(*masks, nodes, edges, rate)):
+        expected = f"paths within the upload rate: their squared norms at least {least << PATH_UNIT}"
+        raise VerificationError(Code.U5, subject, expected, f"paths down to {reached << PATH_UNIT}")
 
 
 def _path_values(channels: Integers, norms: Norms, layout: Layout) -> tuple[list[paths.Integers], list[paths.Integers]]:

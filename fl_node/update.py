@@ -148,7 +148,7 @@ def describe(
 def take_sent(gradient: Sequence[Matrix], update: Update, threads: int = 1) -> None:
     """Turns the gradient matrices into the residual, in place: what was not sent, the quantisation error included.
 
-    The difference is exact in float32.
+    The difference is exact in float32, unless signs (2 bits) stand for magnitudes far from theirs: then it is rounded.
     """
 
     def take(matrix: Matrix, part: LayerUpdate) -> None:

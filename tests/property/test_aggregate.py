@@ -9,12 +9,14 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fl_node.aggregate
 from chain.protocol.digest import Digest
 from chain.protocol.round import Round
 from chain.protocol.rules import Rules
@@ -36,7 +38,21 @@ ELEMENT_MAX = 127
 MODES = [(weighting, weights) for weighting in ("all", "senders", "root") for weights in ("records", "equal")]
 
 
-def rules(rate: str = "0.5", weighting: str = "all", weights: str = "records", **server: Any) -> Rules:
+FORMS: list[dict[str, Any]] = [  # of updates: signs in few places; signs, rows and few entries in several blocks a row
+    {},
+    {"bits": 2, "block": 9, "entry_rate": Decimal("0.5")},
+    {"bits": 8, "block": 8},
+    {"bits": 3, "block": 5, "entry_rate": Decimal("0.6")},
+]
+
+
+def rules(
+    rate: str = "0.5",
+    weighting: str = "all",
+    weights: str = "records",
+    form: dict[str, Any] | None = None,
+    **server: Any,
+) -> Rules:
     document = {
         "format": "roundledger-federation/1",
         "name": "aggregation",
@@ -44,6 +60,7 @@ def rules(rate: str = "0.5", weighting: str = "all", weights: str = "records", *
         "data": {"classes": ["a", "b"], "features": ["x"]},
         "training": {"rounds": 3},
         "selection": {"upload_rate": Decimal(rate)},
+        "compression": form or {},
         "aggregation": {"weighting": weighting, "weights": weights, **server},
     }
     return Rules.parse(document, "test")
@@ -58,13 +75,15 @@ def address(number: int) -> str:
     return f"0x{number:040x}"
 
 
-def verified(layout: Layout, seed: int, number: int, records: int, rate: str = "0.5") -> VerifiedUpdate:
-    random = np.random.default_rng([seed, number])
-    gradient = [
-        (random.normal(size=(layer.channels, layer.width)) * 2.0 ** int(random.integers(-25, 4))).astype(np.float32)
-        for layer in layout.layers
-    ]
-    made = update.make_update(gradient, layout, rules(rate), address(number), 1, BASE)
+def verified(
+    layout: Layout, seed: int, number: int, records: int, rate: str = "0.5", form: dict[str, Any] | None = None
+) -> VerifiedUpdate:
+    random, gradient = np.random.default_rng([seed, number]), []
+    for layer in layout.layers:  # of very different magnitudes from block to block, where there are blocks
+        spread = np.ldexp(1.0, random.integers(-6, 7, (layer.channels, -(-layer.width // 5))).repeat(5, axis=1))
+        matrix = random.normal(size=(layer.channels, layer.width)) * spread[:, : layer.width]
+        gradient.append((matrix * 2.0 ** int(random.integers(-19, -3))).astype(np.float32))
+    made = update.make_update(gradient, layout, rules(rate, form=form), address(number), 1, BASE)
     return VerifiedUpdate(address(number), records, made.layers)
 
 
@@ -128,14 +147,17 @@ def assert_bits(found: Tensors, layout: Layout, expected: list[Any]) -> None:
 RECORDS = st.lists(st.one_of(st.integers(0, 5), st.integers(0, 2**64 - 1)), min_size=1, max_size=5)
 
 
-@settings(max_examples=60)
-@given(st.integers(0, 2**32), RECORDS, st.sampled_from(MODES), st.sampled_from(["1", "0.5", "0.2"]))
+FORM = st.sampled_from(FORMS)
+
+
+@settings(max_examples=150)
+@given(st.integers(0, 2**32), RECORDS, st.sampled_from(MODES), st.sampled_from(["1", "0.5", "0.2"]), FORM)
 def test_it_is_the_naive_aggregate_in_any_order(
-    seed: int, records: list[int], mode: tuple[str, str], rate: str
+    seed: int, records: list[int], mode: tuple[str, str], rate: str, form: dict[str, Any]
 ) -> None:
     base = model(seed)
     layout = Layout.of(base)
-    updates = [verified(layout, seed, number, count, rate) for number, count in enumerate(records, start=1)]
+    updates = [verified(layout, seed, number, count, rate, form) for number, count in enumerate(records, start=1)]
     chosen = rules(rate, *mode).aggregation
     ordered = sorted(updates, key=lambda item: item.participant)
     assert participant_weights(ordered, chosen) == naive_weights(ordered, mode[1])
@@ -145,15 +167,31 @@ def test_it_is_the_naive_aggregate_in_any_order(
         assert model_digest(aggregate(base, other, layout, chosen)) == model_digest(found)
 
 
+@settings(max_examples=100)
+@given(st.integers(0, 2**32), RECORDS, st.sampled_from(MODES), FORM, st.integers(1, 400), st.sampled_from([1, 3]))
+def test_neither_pieces_nor_threads_nor_old_memory_matter(
+    seed: int, records: list[int], mode: tuple[str, str], form: dict[str, Any], at_once: int, threads: int
+) -> None:
+    """A layer is worked on in pieces of some rows, on several threads, in memory that held another model."""
+    base, chosen = model(seed), rules("0.5", *mode).aggregation
+    layout = Layout.of(base)
+    updates = [verified(layout, seed, number, count, "0.5", form) for number, count in enumerate(records, start=1)]
+    with patch.object(fl_node.aggregate, "_AT_ONCE", at_once):
+        found = aggregate(base, updates, layout, chosen, threads=threads, into=model(seed + 1))
+    assert_bits(found, layout, naive_aggregate(base, updates, *mode))
+
+
 SERVERS = [("0.5", "0"), ("1", "0.9"), ("1.3333", "0.3333"), ("16", "0.9999")]
 
 
-@settings(max_examples=40)
-@given(st.integers(0, 2**32), st.sampled_from(SERVERS), st.sampled_from(MODES))
-def test_server_learning_rate_and_momentum(seed: int, server: tuple[str, str], mode: tuple[str, str]) -> None:
+@settings(max_examples=80)
+@given(st.integers(0, 2**32), st.sampled_from(SERVERS), st.sampled_from(MODES), FORM)
+def test_server_learning_rate_and_momentum(
+    seed: int, server: tuple[str, str], mode: tuple[str, str], form: dict[str, Any]
+) -> None:
     base, before = model(seed), model(seed + 1)
     layout = Layout.of(base)
-    updates = [verified(layout, seed, number, 3 * number) for number in (1, 2, 3)]
+    updates = [verified(layout, seed, number, 3 * number, "0.5", form) for number in (1, 2, 3)]
     rate, momentum = map(Decimal, server)
     chosen = rules("0.5", *mode, server_learning_rate=rate, server_momentum=momentum).aggregation
     factors = (Fraction(rate), Fraction(momentum))

@@ -688,6 +688,23 @@ def test_with_two_bits_a_layer_has_one_magnitude() -> None:
         assert caught.value.code == Code.U2
 
 
+@pytest.mark.parametrize("block", [1000, 8])
+def test_with_two_bits_a_layer_has_one_scale(block: int) -> None:
+    """For every block that has entries: the same element with another exponent is another magnitude."""
+    chosen = rules("1", {"bits": 2, "block": block, "entry_rate": Decimal("0.3")})
+    sent = make([np.random.default_rng(5).normal(size=m.shape).astype(np.float32) for m in random_gradient(5)], chosen)
+    at = max(range(len(sent.layers)), key=lambda index: sent.layers[index].values.filled.sum())
+    values = sent.layers[at].values
+    assert values.filled.sum() > 2
+    for place in np.argwhere(values.filled):
+        for by in (-1, 1):
+            exponents = values.exponents.copy()
+            exponents[tuple(place)] += by
+            part = dataclasses.replace(sent.layers[at], values=dataclasses.replace(values, exponents=exponents))
+            other = dataclasses.replace(sent, layers=(*sent.layers[:at], part, *sent.layers[at + 1 :]))
+            assert refused_by(other, chosen, chosen) == Code.U2
+
+
 LISTED_WRONG: dict[str, Callable[[], bytes]] = {
     "a column beyond the row": lambda: listed(columns=put(-1, 40)),
     "columns that descend": lambda: listed(columns=swapped_pair),

@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fl_node.paths import PathSelection, Violation, attained, cut, select_paths, verify_paths
+from fl_node.paths import PathSelection, Violation, attained, cut, least_threshold, select_paths, verify_paths
 
 Array = np.ndarray[Any, Any]
 Entry = tuple[int, tuple[int, ...]]  # layer, index as in Violation
@@ -130,19 +130,48 @@ def test_relation_to_brute_force_on_any_grid(network: Network, rate: Fraction, g
     assert reaching(network, exact + step - 1)[0] <= chosen <= reaching(network, exact - short)[0]
 
 
-@given(networks(LARGE), RATES, st.integers(1, 50))
-def test_cut_is_the_first_cell_that_holds_few_enough_paths(network: Network, rate: Fraction, grid: int) -> None:
-    best = max(norm for _, norm, _ in network.paths())
-    step = best // grid + 1
-    cells = []
-    for path, _, _ in network.paths():
+def cut_by_cells(network: Network, rate: Fraction, grid: int, sent: PathSelection | None = None) -> int:
+    """The first cell that holds few enough paths, with those above it; of the paths that were sent as a whole."""
+    every = list(network.paths())
+    paths = [(path, norm) for path, norm, entries in every if sent is None or all(value(sent, e) for e in entries)]
+    best = max((norm for _, norm in paths), default=0)
+    step, cells = best // grid + 1, []
+    for path, _ in paths:
         cell = int(network.nodes[0][path[0]]) // step
         for layer, edge in enumerate(network.edges):
             to = path[layer + 1]
             cell += (int(edge[to, path[layer]]) + int(network.nodes[layer + 1][to])) // step
         cells.append(cell)
-    first = next(t for t in range(grid + 1) if sum(cell >= t for cell in cells) <= ceil(rate * len(cells)))
-    assert cut(network.nodes, network.edges, rate, grid) == min(first * step, best)
+    kept = ceil(rate * len(every))
+    return min(next(t for t in range(grid + 1) if sum(cell >= t for cell in cells) <= kept) * step, best)
+
+
+@given(networks(LARGE), RATES, st.integers(1, 50))
+def test_cut_is_the_first_cell_that_holds_few_enough_paths(network: Network, rate: Fraction, grid: int) -> None:
+    assert cut(network.nodes, network.edges, rate, grid) == cut_by_cells(network, rate, grid)
+
+
+@given(networks(st.one_of(SMALL, LARGE)), RATES, st.integers(1, 50), st.data())
+def test_the_least_threshold_counts_what_was_sent(
+    network: Network, rate: Fraction, grid: int, data: st.DataObject
+) -> None:
+    """Any masks."""
+    few = data.draw(st.sampled_from([0.2, 0.8, 1.0]))
+    masks = [np.random.default_rng(1).random(array.shape) < few for array in (*network.nodes, *network.edges)]
+    claim = PathSelection(tuple(masks[: len(network.nodes)]), tuple(masks[len(network.nodes) :]), 0)
+    expected = cut_by_cells(network, rate, grid, claim)
+    assert least_threshold(claim.nodes, claim.edges, network.nodes, network.edges, rate, grid) == expected
+
+
+@given(networks(LARGE), RATES, RATES, st.integers(1, 64))
+def test_more_than_the_rate_allows_lies_below_the_least_threshold(
+    network: Network, rate: Fraction, other: Fraction, grid: int
+) -> None:
+    assume(all(norm for _, norm, _ in network.paths()))  # paths that are zero are never sent, so leave room for others
+    rate, greedy = sorted((rate, other))
+    allowed, more = select(network, rate, grid), select(network, greedy, grid)
+    least = least_threshold(more.nodes, more.edges, network.nodes, network.edges, rate, grid)
+    assert (more.threshold < least) == (sent(network, allowed) != sent(network, more))
 
 
 @given(networks(st.integers(0, 3), depth=60), RATES)
@@ -206,6 +235,9 @@ def test_every_selection_verifies(network: Network, rate: Fraction, grid: int) -
     selection = select(network, rate, grid)
     assert verify(selection, network) is None
     assert attained(selection.nodes, selection.edges, network.nodes, network.edges) == selection.threshold
+    assert least_threshold(selection.nodes, selection.edges, network.nodes, network.edges, rate, grid) <= (
+        selection.threshold
+    )
 
 
 @given(networks(LARGE), RATES, st.integers(1, 64))

@@ -1,30 +1,31 @@
 """Gathering waits out what may still mend, and nothing else."""
 
+import dataclasses
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, Unavailable, VerificationError
+from chain.protocol.history import History
 from chain.protocol.round import Phase, Round
 from chain.protocol.rules import Rules
-from fl_node import update
-from fl_node.gather import gather, verdicts_of
+from fl_node import packing, update
+from fl_node.gather import common_set, gather, verdicts_of
 from fl_node.gradient import Layout
 from fl_node.store import BlobStore
 from fl_node.verify import VerifiedUpdate
 
-RULES = Rules.parse(
-    {
-        "format": "roundledger-federation/1",
-        "name": "gather",
-        "model": {"factory": "mlp"},
-        "data": {"classes": ["a", "b"], "shape": [3]},
-        "training": {"rounds": 1},
-        "selection": {"upload_rate": 1},
-    },
-    "test",
-)
+DOCUMENT = {
+    "format": "roundledger-federation/1",
+    "name": "gather",
+    "model": {"factory": "mlp"},
+    "data": {"classes": ["a", "b"], "shape": [3]},
+    "training": {"rounds": 1},
+    "selection": {"upload_rate": 1},
+}
+RULES = Rules.parse(DOCUMENT, "test")
 LAYOUT = Layout.of({"a.weight": np.zeros((2, 3), np.float32)})
 BASE = Digest.of(b"base")
 SEATS = {f"0x{seat:040x}": seat for seat in (1, 2, 3)}
@@ -85,3 +86,63 @@ def test_a_proven_fault_is_not_looked_at_again(tmp_path: Path) -> None:
     assert not looks
     assert isinstance(results[liar], VerificationError) and results[liar].code == Code.U4
     assert verdicts_of(results, round_) == b"\5\1\1"
+
+
+# ------------------------------------------------------------- the common set
+
+WIDE = Layout.of({"a.weight": np.zeros((6, 3), np.float32)})
+COMMON = Rules.parse(
+    DOCUMENT | {"selection": {"upload_rate": Decimal("0.5"), "selection": "common"}, "compression": {"bits": 8}},
+    "test",
+)
+
+
+def finalized(
+    store: BlobStore, norms: dict[str, list[float]], verdicts: bytes, unsent: list[int] | None = None
+) -> History:
+    """A history whose last round is finalized: the channel norms that each has, and the codes that all claim instead
+    of the channels that they did not send.
+    """
+    round_ = Round(1, BASE, SEATS, deadline=10, opened=1, phase=Phase.ATTEST)
+    for who, sizes in norms.items():
+        gradient = [np.outer(np.array(sizes, np.float32), np.ones(3, np.float32))]
+        made = update.make_update(gradient, WIDE, COMMON, who, 1, BASE, (0, 1, 2))
+        assert made.norms is not None
+        if unsent is not None:
+            made = dataclasses.replace(made, norms=np.concatenate([made.norms[:3], np.array(unsent, np.uint8)]))
+        blob = update.encode(made, COMMON.compression, WIDE)
+        store.put(packing.pack(blob, WIDE, COMMON), digest=Digest.of(blob))
+        round_.reveals[who] = update.describe(made, blob, WIDE, BASE, BASE, 5, bytes(32))
+    results = gather(store, round_, WIDE, COMMON, (0, 1, 2))
+    assert {type(result) for result in results.values()} == {VerifiedUpdate}
+    round_.outcome, round_.phase = (BASE, verdicts), Phase.FINALIZED
+    history = History()
+    history.rounds.append(round_)
+    return history
+
+
+def next_set(store: BlobStore, history: History) -> tuple[int, ...] | None:
+    return common_set(store, history, Round(2, BASE, SEATS, deadline=20, opened=11), WIDE, COMMON)
+
+
+def test_the_common_set_follows_from_the_updates_that_were_accepted(tmp_path: Path) -> None:
+    first, second, third = SEATS
+    norms = {
+        first: [0.25, 1, 0.5, 0.125, 0.0625, 0.03125],
+        second: [0.25, 1, 0.5, 0.125, 0.0625, 0.03125],
+        third: [0.25, 0.25, 0.25, 8, 8, 8],
+    }
+    store = BlobStore(tmp_path)
+    assert next_set(store, finalized(store, norms, b"\1\1\1")) == (3, 4, 5)
+    assert next_set(store, finalized(store, norms, b"\1\1\2")) == (0, 1, 2)
+    assert next_set(store, finalized(store, norms, b"\2\2\2")) == tuple(range(6))
+    assert next_set(store, History()) == tuple(range(6))
+
+
+def test_nobody_can_stop_a_common_selection_with_norms_that_nobody_can_check(tmp_path: Path) -> None:
+    """Of channels that were not sent, any norm can be claimed: the largest that there are, by several."""
+    norms = {who: [1.0, 0.5, 0.25, 0.125, 0.125, 0.125] for who in SEATS}
+    store = BlobStore(tmp_path)
+    assert next_set(store, finalized(store, norms, b"\1\1\1")) == (0, 1, 2)
+    assert next_set(store, finalized(store, norms, b"\1\1\1", [0, 0, 255])) == (0, 1, 5)
+    assert next_set(store, finalized(store, norms, b"\1\1\1", [255, 255, 255])) == (3, 4, 5)
