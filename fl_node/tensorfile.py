@@ -18,6 +18,7 @@ from pydantic_core import from_json
 from chain.protocol.errors import Code, VerificationError
 
 METADATA_KEY = "roundledger"
+MAX_AXES, MAX_ENTRIES = 16, 1 << 48  # of a tensor: more is none, and NumPy would refuse it in words of its own
 MAX_HEADER = 1 << 20  # bytes of safetensors header; a model of ten thousand tensors needs less
 # The library's names, in the order in which it writes them: the last ones first, equal ones by name.
 DTYPES = {
@@ -96,8 +97,12 @@ def _header(shapes: Shapes, metadata: str) -> bytes:
 
 
 def _shape(said: Any) -> tuple[int, ...]:
-    if not isinstance(said, list) or not all(type(side) is int and 0 <= side < 1 << 48 for side in said):
+    if not isinstance(said, list) or len(said) > MAX_AXES:
         raise ValueError(f"no shape: {str(said)[:50]}")
+    if not all(type(side) is int and 0 <= side <= MAX_ENTRIES for side in said):
+        raise ValueError(f"no shape: {str(said)[:50]}")
+    if prod(max(side, 1) for side in said) > MAX_ENTRIES:  # beside a side of 0, too: NumPy multiplies the others
+        raise ValueError(f"a tensor too large: {str(said)[:50]}")
     return tuple(said)
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import zipfile
 from functools import cache
+from math import prod
 
 import numpy as np
 import zstandard
@@ -45,12 +46,24 @@ def safetensors(header: dict[str, object]) -> bytes:
     return len(head).to_bytes(8, "little") + head
 
 
+def canonical(*shape: int) -> bytes:
+    """One tensor of this shape, in the canonical spelling: it gets as far as NumPy."""
+    size = prod(shape)
+    said = {"__metadata__": {"roundledger": "{}"}, "a": {"dtype": "U8", "shape": shape, "data_offsets": [0, size]}}
+    head = json.dumps(said, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    return len(head).to_bytes(8, "little") + head + bytes(size)
+
+
 def tensor_files() -> list[bytes]:
     return [
         (2**63).to_bytes(8, "little"),
         (1 << 20).to_bytes(8, "little") + bytes(1 << 19),
         safetensors({"a": {"dtype": "F32", "shape": [2**47, 2**47], "data_offsets": [0, 4]}}),
         safetensors({"__metadata__": {"roundledger": "[" * 1000}, "a": {"dtype": "U8", "shape": [0] * 1000}}),
+        *(canonical(*[1] * axes) for axes in (16, 17, 64, 65, 1000)),
+        *(canonical(0, *sides) for sides in ([2**48 - 1] * 2, [2**48] * 15, [2**63], [2**64], [2**200])),
+        canonical(0, *[3] * 300_000),
         safetensors({f"t{at}": {"dtype": "U8", "shape": [0]} for at in range(9000)}),
         *(len(deep).to_bytes(8, "little") + deep for deep in nested()),
     ]

@@ -121,6 +121,16 @@ def shape_bomb(mallory: Mallory, prepared: Prepared) -> Prepared:
     return _header(prepared, change)
 
 
+def many_axes(mallory: Mallory, prepared: Prepared) -> Prepared:
+    """The canonical bytes of a tensor with more axes than NumPy knows."""
+
+    def change(said: dict[str, Any]) -> Any:
+        said["sent"]["shape"] += [1] * 64
+        return said
+
+    return _header(prepared, change)
+
+
 def nested_header(mallory: Mallory, prepared: Prepared) -> Prepared:
     deep = b'{"a":' * 500 + b"1" + b"}" * 500
     return prepared.with_blob(len(deep).to_bytes(8, "little") + deep)
@@ -165,6 +175,7 @@ BYTES = (
 BOMBS = (
     excluded("header bomb", "promises a header of 2^63 bytes", "U2", header_bomb),
     excluded("shape bomb", "promises tensors of 2^94 entries", "U2", shape_bomb),
+    excluded("many axes", "has a tensor of 65 axes", "U2", many_axes),
     excluded("nested header", "has a header 500 levels deep", "U2", nested_header),
     excluded("zip bomb", "stores a packed update that unpacks to very much", "U1", zip_bomb),
     excluded("words of no coder", "stores a packed update that nobody packed", "U1", random_words),
