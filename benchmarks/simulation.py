@@ -22,7 +22,7 @@ from fl_node.data import Records
 from fl_node.gradient import Layout, Matrix, gradient_matrices
 from fl_node.model import build_model, load_tensors, to_tensors
 from fl_node.presets import federation_toml, preset
-from fl_node.selection import common_channels
+from fl_node.selection import common_channels, summed_norms
 from fl_node.tensorfile import Tensors
 from fl_node.verify import VerifiedUpdate, verify_update
 from fl_node.weights import model_digest
@@ -160,7 +160,8 @@ class Channels:
     ) -> tuple[Tensors, int]:
         common = None
         if self.rules.selection.selection == "common":
-            common = common_channels(self.tables, self.layout, self.rules.selection, number)
+            summed = summed_norms(self.tables, self.layout.channels)
+            common = common_channels(summed, self.layout, self.rules.selection, number)
         base, updates, uploaded = model_digest(model), [], 0
         for seat, part in enumerate(trained):
             verified, size = self._update(model, part, base, number, seat, common)

@@ -22,9 +22,10 @@ from fl_node.aggregate import aggregate
 from fl_node.channels import as_float
 from fl_node.dataroot import DataRoot
 from fl_node.fetch import fetch_model, fetch_rules
-from fl_node.gather import common_set, gather
+from fl_node.gather import common_norms, gather
 from fl_node.gradient import Layout
 from fl_node.ledger import Ledger
+from fl_node.selection import common_channels
 from fl_node.store import BlobStore
 from fl_node.tensorfile import Tensors
 from fl_node.verify import (
@@ -35,6 +36,7 @@ from fl_node.verify import (
     verify_head,
     verify_model,
     verify_rules,
+    verify_shapes,
 )
 
 
@@ -217,7 +219,7 @@ class Audit:
                 derived = None
             else:
                 derived = yield from self._round(round_, base, before, rules, summary)
-            stored, findings = self._model(round_.outcome[0], round_.number, rules)
+            stored, findings = self._model(round_.outcome[0], round_.number, rules, base)
             yield from findings
             before, base = base, stored if stored is not None else derived
 
@@ -232,7 +234,7 @@ class Audit:
         yield Finding(Status.PASS, Code.A3, f"{votes} identical attestations, quorum {quorum}", round_.number)
         try:
             layout = Layout.of(base, rules.selection.layers)
-            common = common_set(self.store, self.history, round_, layout, rules)
+            common = self._common_set(round_, layout, rules)
         except Unavailable as error:
             yield _missing(error, round_.number, code=Code.U5)
             return None
@@ -265,11 +267,23 @@ class Audit:
         yield Finding(Status.PASS, Code.A2, f"the updates give {finalized}", round_.number)
         return derived
 
-    def _model(self, digest: Digest, number: int, rules: Rules) -> tuple[Tensors | None, list[Finding]]:
-        """The stored model of a round (0: genesis), if its blob is what the ledger says."""
+    def _common_set(self, round_: Round, layout: Layout, rules: Rules) -> tuple[int, ...] | None:
+        """The channels that all were to send; None if each chose its own. Raises Unavailable."""
+        if rules.selection.selection != "common":
+            return None
+        norms = common_norms(self.store, self.history, round_.number, layout, rules)
+        return common_channels(norms, layout, rules.selection, round_.number)
+
+    def _model(
+        self, digest: Digest, number: int, rules: Rules, base: Tensors | None = None
+    ) -> tuple[Tensors | None, list[Finding]]:
+        """The stored model of a round (0: genesis), if its blob is what the ledger says, and a model like its base."""
         what = f"model of round {number}" if number else "genesis model"
         try:
-            return fetch_model(self.store, digest, rules, what), []
+            found = fetch_model(self.store, digest, rules, what)
+            if base is not None:
+                verify_shapes(found, base, what)
+            return found, []
         except Unavailable as error:
             return None, [_missing(error, number)]
         except VerificationError as error:

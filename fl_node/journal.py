@@ -14,6 +14,7 @@ The database (see `database`) holds these facts, and the outbox (see `outbox`):
     residual            digest of what was not sent, and after which round
     watched             the round whose outcome this node is verifying
     pending             round and metadata (with the salt) of the prepared update
+    common              for a common selection: the norms that the next set follows from, and whose updates gave them
 
 A file is written whole before the database names it, and is removed after the database has forgotten it; a file that
 it does not name counts for nothing. So each change is one transaction. A pending update is kept before anything of it
@@ -24,9 +25,12 @@ The update is settled when the round is over: accepted, what it left unsent is t
 """
 
 import fcntl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from chain.crash import Point, crash_point
 from chain.files import make_folder
@@ -37,6 +41,7 @@ from chain.protocol.seal import Metadata
 from fl_node.database import RESTORE, Database
 from fl_node.gradient import Matrix
 from fl_node.ledger import Checkpoint
+from fl_node.norms import Norms
 from fl_node.outbox import JournalOutbox
 from fl_node.residual import Residual
 from fl_node.statefiles import read_state_file, state_file, state_files, write_state_file, writing_to
@@ -171,6 +176,21 @@ class Journal:
             "pending", lambda kept: (int(kept[0]), abi.decode(Metadata, bytes.fromhex(kept[1])))
         )
 
+    # -------------------------------------------------------- common norms
+
+    def keep_common_norms(self, source: Mapping[str, Metadata], norms: Norms) -> None:
+        """The summed norm tables of these updates: their owners may take the blobs away."""
+        self._database.keep(common=(_digest_of(source), norms.halves.astype(">u8").tobytes().hex()))
+
+    def common_norms(self, source: Mapping[str, Metadata]) -> Norms | None:
+        """Those of these updates; None if others were kept, or none."""
+
+        def parse(kept: Any) -> Norms | None:
+            halves = np.frombuffer(bytes.fromhex(kept[1]), ">u8").reshape(-1, 2).astype(np.uint64)
+            return Norms(halves) if kept[0] == _digest_of(source) else None
+
+        return self._database.parsed("common", parse)
+
     # --------------------------------------------------------------- files
 
     def _blob(self, metadata: Metadata) -> Path:
@@ -192,3 +212,8 @@ class Journal:
             for path in [*state_files(self.folder), *self.folder.glob(".*")]:
                 if path not in named:
                     path.unlink()
+
+
+def _digest_of(source: Mapping[str, Metadata]) -> str:
+    """Names these updates, in this order."""
+    return Digest.of(*(bytes(metadata.update_digest) for metadata in source.values())).hex()

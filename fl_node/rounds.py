@@ -136,6 +136,7 @@ def update_model(session: Session, round_: Round, results: dict[str, Result], de
     if derived is None or derived.participants != [update.participant for update in accepted]:
         derived = derive(session, round_, accepted)
     verify_model(round_, derived.digest)
+    session.keep_common_norms(round_, accepted)
     session.set_model(derived.model, finalized)
     session.report(
         "finalized", round_.number, model=str(finalized), accepted=len(accepted), updates=len(round_.reveals)

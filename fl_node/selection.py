@@ -101,17 +101,20 @@ def over_budget(sent: Integers, layout: Layout, rules: SelectionRules, round_num
     return None
 
 
-def common_channels(
-    tables: Sequence[Codes], layout: Layout, rules: SelectionRules, round_number: int
-) -> tuple[int, ...]:
-    """The one set that everybody sends: the largest sums of the norm tables of the round before.
-
-    Everything, if there is no such table (round 1) or all are silent.
-    """
-    sums = [0] * layout.channels
+def summed_norms(tables: Sequence[Codes], channels: int) -> Norms:
+    """The norms that a common set follows from: the sums of the norm tables of a round's accepted updates."""
+    sums = [0] * channels
     for table in tables:  # codes of what was not sent are only claimed: the largest there are must not add up too far
         sums = [min(total + norm_of_code(code), LARGEST) for total, code in zip(sums, table.tolist(), strict=True)]
-    return tuple(select(Norms.of(sums), layout, rules, round_number).tolist()) or tuple(range(layout.channels))
+    return Norms.of(sums)
+
+
+def common_channels(summed: Norms, layout: Layout, rules: SelectionRules, round_number: int) -> tuple[int, ...]:
+    """The one set that everybody sends: the largest of the summed norms of the round before.
+
+    Everything, if they are all zero, as in round 1.
+    """
+    return tuple(select(summed, layout, rules, round_number).tolist()) or tuple(range(layout.channels))
 
 
 def chosen(

@@ -19,6 +19,7 @@ from fl_node.channels import ChannelTable, Codes, norm_code
 from fl_node.gradient import Layout
 from fl_node.packing import Received, bytes_of, update_of
 from fl_node.selection import threshold, verify_selection
+from fl_node.tensorfile import Tensors
 from fl_node.update import LayerUpdate, Update, entry_budget
 
 
@@ -134,6 +135,12 @@ def verify_model(round_: Round, derived: Digest) -> None:
     """A2: re-aggregation gives the finalized model. Raises VerificationError."""
     if round_.outcome and round_.outcome[0] != derived:
         raise VerificationError(Code.A2, f"round {round_.number} model", round_.outcome[0], derived)
+
+
+def verify_shapes(model: Tensors, base: Tensors, subject: str) -> None:
+    """U2: a model has the tensors of the one that it follows. Raises VerificationError."""
+    expected, found = ({name: tensor.shape for name, tensor in each.items()} for each in (base, model))
+    _check(Code.U2, subject, f"tensors {expected}", f"tensors {found}")
 
 
 def verify_rules(history: History, rules: Rules) -> None:

@@ -33,7 +33,7 @@ RECORDS = 12  # of each participant
 DOMAIN = domain_separator(CHAIN_ID, LEDGER)
 
 
-def _document(name: str) -> dict[str, object]:
+def document(name: str) -> dict[str, object]:
     return {
         "format": "roundledger-federation/1",
         "name": name,
@@ -47,7 +47,7 @@ def _document(name: str) -> dict[str, object]:
     }
 
 
-RULES, OTHER_RULES = (Rules.parse(_document(name), "simulator") for name in ("simulator", "another"))
+RULES, OTHER_RULES = (Rules.parse(document(name), "simulator") for name in ("simulator", "another"))
 
 
 @cache
@@ -74,16 +74,17 @@ class World:
     folder: Path
     chain: Chain
     shared: Shared
+    rules: Rules = RULES
     sessions: dict[int, Session] = field(default_factory=dict)
     ended: dict[str, BaseException] = field(default_factory=dict)
 
     @classmethod
-    def found(cls, folder: Path) -> "World":
-        genesis = encode_model(to_tensors(build_model(RULES, seed=1)))
-        world = cls(folder, Chain.found(Clock(), address(OWNER), RULES, Digest.of(genesis)), Shared())
+    def found(cls, folder: Path, rules: Rules = RULES) -> "World":
+        genesis = encode_model(to_tensors(build_model(rules, seed=1)))
+        world = cls(folder, Chain.found(Clock(), address(OWNER), rules, Digest.of(genesis)), Shared(), rules)
         store = Store(world.shared, "owner")
         store.put(genesis)
-        store.put(RULES.canonical())
+        store.put(rules.canonical())
         for seat in SEATS:
             world.chain.call("enrol", address(OWNER), address(seat))
             world.session(seat)
@@ -98,9 +99,10 @@ class World:
         return self.chain.clock
 
     def session(
-        self, seat: int, lie: Lie | None = None, rules: Rules = RULES, checkpoint: Checkpoint | None = None
+        self, seat: int, lie: Lie | None = None, rules: Rules | None = None, checkpoint: Checkpoint | None = None
     ) -> Session:
         """A node of this seat that has just been started, with the journal of the one before it."""
+        rules = rules or self.rules
         if seat in self.sessions:
             self.sessions[seat].journal.close()
         held, who = records(seat), f"node-{seat}"
@@ -147,7 +149,7 @@ class World:
         """By somebody who has the rules file, or only their blob, through this server."""
         reader = Reader(self.chain, lie) if lie else Reader(self.chain)
         witnesses = [Reader(self.chain, name="a witness")] if witness else []
-        rules = None if blob_rules else RULES
+        rules = None if blob_rules else self.rules
         audit = Audit(Ledger(reader), Store(self.shared, "auditor"), rules, witnesses)  # type: ignore[arg-type]
         findings = list(audit.run())
         return Audited(audit.exit_code, findings)

@@ -5,6 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, Unavailable, VerificationError
@@ -12,8 +13,9 @@ from chain.protocol.history import History
 from chain.protocol.round import Phase, Round
 from chain.protocol.rules import Rules
 from fl_node import packing, update
-from fl_node.gather import common_set, gather, verdicts_of
+from fl_node.gather import common_norms, gather, verdicts_of
 from fl_node.gradient import Layout
+from fl_node.selection import common_channels
 from fl_node.store import BlobStore
 from fl_node.verify import VerifiedUpdate
 
@@ -121,8 +123,8 @@ def finalized(
     return history
 
 
-def next_set(store: BlobStore, history: History) -> tuple[int, ...] | None:
-    return common_set(store, history, Round(2, BASE, SEATS, deadline=20, opened=11), WIDE, COMMON)
+def next_set(store: BlobStore, history: History) -> tuple[int, ...]:
+    return common_channels(common_norms(store, history, 2, WIDE, COMMON), WIDE, COMMON.selection, 2)
 
 
 def test_the_common_set_follows_from_the_updates_that_were_accepted(tmp_path: Path) -> None:
@@ -136,7 +138,19 @@ def test_the_common_set_follows_from_the_updates_that_were_accepted(tmp_path: Pa
     assert next_set(store, finalized(store, norms, b"\1\1\1")) == (3, 4, 5)
     assert next_set(store, finalized(store, norms, b"\1\1\2")) == (0, 1, 2)
     assert next_set(store, finalized(store, norms, b"\2\2\2")) == tuple(range(6))
+    assert next_set(store, finalized(store, norms, b"\0\1\2")) == (0, 1, 2)  # a quorum may leave one out: A1
     assert next_set(store, History()) == tuple(range(6))
+
+
+@pytest.mark.parametrize("damage", [b"garbage", None])
+def test_a_blob_that_is_gone_or_damaged_since_is_no_fraud(tmp_path: Path, damage: bytes | None) -> None:
+    store = BlobStore(tmp_path)
+    history = finalized(store, {who: [1, 1, 1, 1, 1, 1] for who in SEATS}, b"\1\1\1")
+    digest = history.rounds[0].reveals[list(SEATS)[1]].update_digest.hex()
+    path = tmp_path / "sha256" / digest[:2] / digest
+    path.unlink() if damage is None else path.write_bytes(damage)
+    with pytest.raises(Unavailable):
+        next_set(store, history)
 
 
 def test_nobody_can_stop_a_common_selection_with_norms_that_nobody_can_check(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A1: the verdicts that finalized a round are those that its updates deserve."""
 
+import numpy as np
 import pytest
 
 from chain.protocol import verdicts
@@ -7,7 +8,7 @@ from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, Unavailable, VerificationError
 from chain.protocol.round import Round
 from chain.protocol.seal import Metadata
-from fl_node.verify import Result, VerifiedUpdate, verdict_of, verify_accepted_set, verify_model
+from fl_node.verify import Result, VerifiedUpdate, verdict_of, verify_accepted_set, verify_model, verify_shapes
 
 DIGEST = Digest.of(b"anything")
 METADATA = Metadata(DIGEST, DIGEST, 1, DIGEST, DIGEST, 1, DIGEST, 1, 1, 1, bytes(32))
@@ -111,3 +112,15 @@ def test_the_finalized_model_must_be_the_derived_one() -> None:
     with pytest.raises(VerificationError) as caught:
         verify_model(round_, Digest.of(b"another"))
     assert caught.value.code == Code.A2
+
+
+@pytest.mark.parametrize("other", [{}, {"b": (2, 3)}, {"a": (3, 2)}, {"a": (2, 3), "b": (1,)}])
+def test_a_model_of_other_tensors_than_its_base_is_u2(other: dict[str, tuple[int, ...]]) -> None:
+    """A quorum can finalize anything; what follows must not be computed from it."""
+    base, model = (
+        {name: np.zeros(shape, np.float32) for name, shape in each.items()} for each in ({"a": (2, 3)}, other)
+    )
+    verify_shapes(base, base, "model of round 1")
+    with pytest.raises(VerificationError) as caught:
+        verify_shapes(model, base, "model of round 1")
+    assert caught.value.code == Code.U2
