@@ -318,9 +318,12 @@ def _update_findings(round_: Round, participant: str, result: Result, verdict: i
         yield passed(Code.U3, f"{metadata.sent} of {metadata.channels} channels sent")
         yield passed(Code.U4, f"their norms give the channel table {metadata.channel_root}")
         yield passed(Code.U5, f"selected as the rules say, threshold {as_float(metadata.threshold):.6g}")
-        if verdict == verdicts.EXCLUDED[Code.U1]:
-            message = "excluded: the quorum could not get the blob then, though it is here now"
-            yield Finding(Status.NOTE, Code.U1, message, number, participant)
+    if verdict == verdicts.EXCLUDED[Code.U1]:
+        now = "it is here now" if isinstance(result, VerifiedUpdate) else result.detail
+        message = f"excluded, the quorum could not get the blob then: {now}"
+        yield Finding(Status.NOTE, Code.U1, message, number, participant)
+    elif isinstance(result, VerifiedUpdate):
+        return
     elif verdict != verdicts.ACCEPTED:
         yield Finding(Status.NOTE, result.code, f"excluded: {result.detail}", number, participant)
     elif isinstance(result, Unavailable):

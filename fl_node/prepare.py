@@ -94,5 +94,6 @@ def unsent_again(session: Session, round_: Round, participant: str, residual: li
 def accepted_as(round_: Round, seat: int) -> str | None:
     """Who sent the accepted update of participant number `seat` in this round: keys change, numbers stay."""
     attested = verdicts.decode(round_.outcome[1]) if round_.outcome else {}
-    accepted = attested.get(seat) == verdicts.ACCEPTED
-    return next((who for who, number in round_.roster.items() if number == seat), None) if accepted else None
+    if attested.get(seat) != verdicts.ACCEPTED:
+        return None
+    return next((who for who in round_.reveals if round_.roster[who] == seat), None)  # a quorum can name anybody

@@ -770,6 +770,20 @@ def test_more_entries_than_the_entry_rate_allows_is_u2() -> None:
     assert refused_by(sent, rules("1", generous), rules("1", strict)) == Code.U2
 
 
+def test_one_entry_more_than_the_entry_rate_allows_is_u2() -> None:
+    gradient = [np.random.default_rng(3).normal(size=m.shape).astype(np.float32) for m in random_gradient(3)]
+    for allowed in (1, 7, 30):
+        fits, more = (
+            rules("1", {"bits": 8, "entry_rate": Decimal(entries) / LAYOUT.entries})
+            for entries in (allowed, allowed + 1)
+        )
+        sent = make(gradient, more)
+        assert sum(part.values.entries for part in sent.layers) == allowed + 1
+        blob = encode(sent, more)
+        verify_update(blob, describe(sent, blob), PARTICIPANT, ROUND, LAYOUT, more)
+        assert refused_by(sent, more, fits) == Code.U2
+
+
 def test_more_bits_or_other_blocks_than_the_rules_say_are_u2() -> None:
     sent = make(random_gradient(3), rules("1"))
     assert refused_by(sent, rules("1"), rules("1", {"bits": 4})) == Code.U2
@@ -806,10 +820,12 @@ def test_a_forged_norm_code_of_a_sent_channel_is_u4() -> None:
     sent = make(random_gradient(3), chosen, common=common)
     assert sent.norms is not None
     for channel, squared in zip(sent.sent, sent.table(LAYOUT).squared_norms, strict=True):
-        norms = sent.norms.copy()
-        assert norms[channel] == norm_code(squared)
-        norms[channel] += 1
-        assert refused_by(dataclasses.replace(sent, norms=norms), chosen, chosen, common) == Code.U4
+        assert sent.norms[channel] == norm_code(squared)
+        for other in (norm_code(squared) + 1, max(norm_code(squared), 1) - 1, 255):
+            norms = sent.norms.copy()
+            norms[channel] = other
+            if other != norm_code(squared):
+                assert refused_by(dataclasses.replace(sent, norms=norms), chosen, chosen, common) == Code.U4
 
 
 def test_too_large_is_u2_before_and_after_reading() -> None:

@@ -13,7 +13,7 @@ from chain.protocol.history import History
 from chain.protocol.round import Phase, Round
 from chain.protocol.rules import Rules
 from fl_node import packing, update
-from fl_node.gather import common_norms, gather, verdicts_of
+from fl_node.gather import common_norms, common_source, gather, revealed_update, verdicts_of
 from fl_node.gradient import Layout
 from fl_node.selection import common_channels
 from fl_node.store import BlobStore
@@ -90,6 +90,23 @@ def test_a_proven_fault_is_not_looked_at_again(tmp_path: Path) -> None:
     assert verdicts_of(results, round_) == b"\5\1\1"
 
 
+def test_an_update_of_an_earlier_round_is_read_with_a_cap_and_compared_with_its_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    round_, blobs = revealed()
+    store, (first, *_) = BlobStore(tmp_path), SEATS
+    digest, caps = Digest(round_.reveals[first].update_digest), []
+    store.put(blobs[first])
+    read = store.read
+    monkeypatch.setattr(store, "read", lambda *given: caps.append(given[2]) or read(*given))
+    assert revealed_update(store, round_, first, LAYOUT, RULES).participant == first
+    assert caps == [RULES.limits.update_bytes]
+    (tmp_path / "sha256" / digest.hex()[:2] / digest.hex()).write_bytes(blobs[list(SEATS)[1]])
+    with pytest.raises(VerificationError) as caught:
+        revealed_update(store, round_, first, LAYOUT, RULES)
+    assert caught.value.code == Code.U1
+
+
 # ------------------------------------------------------------- the common set
 
 WIDE = Layout.of({"a.weight": np.zeros((6, 3), np.float32)})
@@ -140,6 +157,18 @@ def test_the_common_set_follows_from_the_updates_that_were_accepted(tmp_path: Pa
     assert next_set(store, finalized(store, norms, b"\2\2\2")) == tuple(range(6))
     assert next_set(store, finalized(store, norms, b"\0\1\2")) == (0, 1, 2)  # a quorum may leave one out: A1
     assert next_set(store, History()) == tuple(range(6))
+
+
+def test_it_follows_from_the_newest_round_finalized_before(tmp_path: Path) -> None:
+    store, quiet, loud = BlobStore(tmp_path), [1.0] * 6, [0.5, 0.5, 0.5, 8, 8, 8]
+    history = finalized(store, dict.fromkeys(SEATS, quiet), b"\1\1\1")
+    (second,) = finalized(store, dict.fromkeys(SEATS, loud), b"\1\1\1").rounds
+    aborted = Round(3, BASE, SEATS, deadline=30, opened=21, phase=Phase.ABORTED)
+    history.rounds += [second, aborted, Round(4, BASE, SEATS, deadline=40, opened=31)]
+    first = history.rounds[0]
+    assert common_source(history, 1) == {}
+    assert common_source(history, 2) == first.reveals
+    assert common_source(history, 3) == common_source(history, 4) == second.reveals != first.reveals
 
 
 @pytest.mark.parametrize("damage", [b"garbage", None])

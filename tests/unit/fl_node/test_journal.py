@@ -250,6 +250,18 @@ def test_what_is_in_memory_alone_is_not_handed_out_to_be_overwritten(
         assert journal._database.fact("residual")[1] == 1
 
 
+def test_what_is_on_the_disk_is_handed_out_once_and_read_again(journal: Journal) -> None:
+    """What it is handed out for may come to nothing: an aborted round, an update that is excluded."""
+    journal.residual.keep(residual(7), 1)
+    journal.residual.flush()
+    for number in (2, 3, 4):
+        found, last = journal.residual.before(LAYOUT, number)
+        assert found is not None and last == 1
+        assert all((matrix == 7).all() for matrix in found)
+        for matrix in found:
+            matrix.fill(number)
+
+
 def test_a_residual_that_cannot_be_written_is_told_at_the_next_settling(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

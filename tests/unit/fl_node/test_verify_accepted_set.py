@@ -78,9 +78,10 @@ def test_an_exclusion_for_u1_stands_whatever_is_found_later(result: Result) -> N
     assert verify_accepted_set(attest(1, U1), round_of(*results), results) == [good("0xA")]
 
 
+@pytest.mark.parametrize("result", [GONE, bad(Code.U1)], ids=["gone", "damaged since"])
 @pytest.mark.parametrize("verdict", [1, 3, 6])
-def test_a_blob_that_is_gone_is_inconclusive_and_no_finding(verdict: int) -> None:
-    results: dict[str, Result] = {"0xA": good("0xA"), "0xB": GONE}
+def test_a_blob_that_cannot_be_had_is_inconclusive_and_no_finding(verdict: int, result: Result) -> None:
+    results: dict[str, Result] = {"0xA": good("0xA"), "0xB": result}
     with pytest.raises(Unavailable):
         verify_accepted_set(attest(1, verdict), round_of(*results), results)
 

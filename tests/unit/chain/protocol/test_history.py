@@ -335,6 +335,15 @@ def test_a_member_retired_in_an_open_round_stays_to_its_end_and_may_come_back_wi
     world.refuses(world.enrolled(3, from_round=2), Code.L3)
 
 
+def test_a_member_retired_in_an_earlier_round_comes_back_in_the_next() -> None:
+    world = World(4).open(4)
+    world.add(world.retired(4)).commit(1, 2, 3, 4).close_commits(4).reveal(1, 2, 3, 4).close_reveals(4)
+    world.attest(1, 2, 3, verdicts=b"\x01" * 4).finalize(3).open(3)
+    back = world.accepts(world.enrolled(4, from_round=3))
+    assert (back.members[who(4)].from_round, back.members[who(4)].until_round) == (3, FOREVER)
+    world.refuses(world.enrolled(4, from_round=1), Code.L3)
+
+
 def test_windows_are_open_until_just_before_their_deadline() -> None:
     world = in_commit().wait(WINDOW - 1)
     world.accepts(world.committed(1))
@@ -523,6 +532,7 @@ ILLEGAL: dict[str, Case] = {
     ),
     "finalized with another model": (lambda: in_attest().attest(1, 2), lambda w: w.finalized(model=model(9)), Code.A3),
     "finalized with a wrong count": (lambda: in_attest().attest(1, 2), lambda w: w.finalized(3), Code.A3),
+    "finalized with too small a count": (lambda: in_attest().attest(1, 2), lambda w: w.finalized(1), Code.A3),
     "finalized after the deadline": (lambda: late(in_attest().attest(1, 2)), lambda w: w.finalized(), Code.L3),
     "finalized in the reveal phase": (in_reveal, lambda w: w.finalized(), Code.L3),
     "finalized twice": (after_round_one, lambda w: w.finalized(), Code.L3),
