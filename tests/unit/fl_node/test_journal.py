@@ -20,6 +20,7 @@ from fl_node.database import Database
 from fl_node.gradient import Layout
 from fl_node.journal import Journal, Pending
 from fl_node.ledger import Checkpoint
+from fl_node.norms import Norms
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -546,3 +547,19 @@ def test_a_prepared_round_is_unfinished(journal: Journal) -> None:
     assert journal.unfinished_round() == 3
     journal.settle(3, accepted=True)
     assert journal.unfinished_round() is None
+
+
+def test_common_norms_come_back_for_the_same_updates_alone(journal: Journal) -> None:
+    norms = Norms.of([0, 1, 2**64, 2**128 - 1])
+    first, second = {"0xA": pending(1).metadata, "0xB": pending(2).metadata}, {"0xA": pending(1).metadata}
+    assert journal.common_norms(first) is None
+    journal.keep_common_norms(first, norms)
+    journal = reopened(journal)
+    found = journal.common_norms(first)
+    assert found is not None and list(found) == list(norms)
+    assert journal.common_norms(second) is None and journal.common_norms({}) is None
+    for damaged in ("[]", "[1]", "7", '["00", "zz"]', '["00", "00"]', "null"):
+        with journal._database.transaction() as database:
+            database.execute("UPDATE fact SET value = ? WHERE name = 'common'", (damaged,))
+        with pytest.raises(ConfigError):
+            journal.common_norms(first)
