@@ -22,10 +22,9 @@ from fl_node.aggregate import aggregate
 from fl_node.channels import as_float
 from fl_node.dataroot import DataRoot
 from fl_node.fetch import fetch_model, fetch_rules
-from fl_node.gather import common_norms, gather
+from fl_node.gather import common_set, gather
 from fl_node.gradient import Layout
 from fl_node.ledger import Ledger
-from fl_node.selection import common_channels
 from fl_node.store import BlobStore
 from fl_node.tensorfile import Tensors
 from fl_node.verify import (
@@ -234,7 +233,7 @@ class Audit:
         yield Finding(Status.PASS, Code.A3, f"{votes} identical attestations, quorum {quorum}", round_.number)
         try:
             layout = Layout.of(base, rules.selection.layers)
-            common = self._common_set(round_, layout, rules)
+            common = common_set(self.store, self.history, round_, layout, rules)
         except Unavailable as error:
             yield _missing(error, round_.number, code=Code.U5)
             return None
@@ -266,13 +265,6 @@ class Audit:
             return None
         yield Finding(Status.PASS, Code.A2, f"the updates give {finalized}", round_.number)
         return derived
-
-    def _common_set(self, round_: Round, layout: Layout, rules: Rules) -> tuple[int, ...] | None:
-        """The channels that all were to send; None if each chose its own. Raises Unavailable."""
-        if rules.selection.selection != "common":
-            return None
-        norms = common_norms(self.store, self.history, round_.number, layout, rules)
-        return common_channels(norms, layout, rules.selection, round_.number)
 
     def _model(
         self, digest: Digest, number: int, rules: Rules, base: Tensors | None = None
@@ -323,7 +315,7 @@ def _update_findings(round_: Round, participant: str, result: Result, verdict: i
         message = f"excluded, the quorum could not get the blob then: {now}"
         yield Finding(Status.NOTE, Code.U1, message, number, participant)
     elif isinstance(result, VerifiedUpdate):
-        return
+        return  # accepted, or excluded wrongly: that is A1
     elif verdict != verdicts.ACCEPTED:
         yield Finding(Status.NOTE, result.code, f"excluded: {result.detail}", number, participant)
     elif isinstance(result, Unavailable):

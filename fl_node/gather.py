@@ -10,11 +10,10 @@ from chain.protocol.errors import Code, Unavailable, VerificationError
 from chain.protocol.history import History
 from chain.protocol.round import Round
 from chain.protocol.rules import Rules
-from chain.protocol.seal import Metadata
 from fl_node.gradient import Layout
 from fl_node.norms import Norms
 from fl_node.packing import Received, bytes_of, unpack, update_of
-from fl_node.selection import summed_norms
+from fl_node.selection import common_channels, summed_norms
 from fl_node.store import BlobStore
 from fl_node.threads import shared
 from fl_node.update import Update
@@ -84,32 +83,29 @@ def gather(
     return results
 
 
-def common_source(history: History, round_number: int) -> dict[str, Metadata]:
-    """Whose norm tables a round's common set follows from, ascending: the updates accepted in the last round finalized
-    before it. Their digests bind the tables, and the quorum has verified them.
-    """
-    last = history.last_finalized(round_number)
-    if last is None or last.outcome is None:
-        return {}
-    accepted = verdicts.decode(last.outcome[1])
-    return {
-        who: last.reveals[who] for who in sorted(last.reveals) if accepted.get(last.roster[who]) == verdicts.ACCEPTED
-    }
+def common_set(
+    store: BlobStore, history: History, round_: Round, layout: Layout, rules: Rules, summed: Norms | None = None
+) -> tuple[int, ...] | None:
+    """The channels that everybody sends in this round, where the rules ask for a common selection; None otherwise.
 
+    They follow from the norm tables of the updates accepted in the last round finalized before it: each of them is
+    bound by its digest, and the quorum has verified it. `summed`: their sums, if they are known already.
 
-def common_norms(store: BlobStore, history: History, round_number: int, layout: Layout, rules: Rules) -> Norms:
-    """The summed norm tables behind a round's common set, from the blobs of the updates. Raises Unavailable, also for
-    a blob that has been damaged since: that speaks against nobody in this round.
+    Raises Unavailable, also for a blob that has been damaged since: that speaks against nobody in this round.
     """
-    tables, last = [], history.last_finalized(round_number)
-    for who in common_source(history, round_number):
-        assert last is not None  # noqa: S101 - it has a source
-        try:
-            norms = revealed_update(store, last, who, layout, rules).norms
-        except VerificationError as error:
-            raise Unavailable(Code.U5, f"round {round_number} common set", error) from None
-        tables += [] if norms is None else [norms]
-    return summed_norms(tables, layout.channels)
+    if rules.selection.selection != "common":
+        return None
+    if summed is None:
+        tables, last = [], history.last_finalized(round_.number)
+        for who in last.accepted if last else ():
+            assert last is not None  # noqa: S101 - narrows for mypy
+            try:
+                norms = revealed_update(store, last, who, layout, rules).norms
+            except VerificationError as error:
+                raise Unavailable(Code.U5, f"round {round_.number} common set", error) from None
+            tables += [] if norms is None else [norms]
+        summed = summed_norms(tables, layout.channels)
+    return common_channels(summed, layout, rules.selection, round_.number)
 
 
 def verdicts_of(results: Mapping[str, Result], round_: Round) -> bytes:

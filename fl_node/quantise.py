@@ -98,9 +98,8 @@ class Quantised:
         """In range, every block uses the smallest exponent that its largest element allows; with 2 bits, one magnitude
         for all.
         """
-        largest = self.largest()
-        return scales_are_canonical(largest, self.exponents, rules) and (
-            rules.bits != 2 or (self.magnitude() >= 0 and one_scale(largest > 0, self.exponents))
+        return scales_are_canonical(self.largest(), self.exponents, rules) and (
+            rules.bits != 2 or self.magnitude() >= 0
         )
 
     def magnitude(self) -> int:
@@ -123,20 +122,18 @@ def one_magnitude(elements: Elements) -> int:
     return int(magnitudes[0]) if magnitudes[0] > 0 and (magnitudes == magnitudes[0]).all() else -1
 
 
-def one_scale(filled: Any, exponents: Exponents) -> bool:
-    """Whether the blocks that have entries share one exponent; the others have the smallest there is."""
-    return not exponents.size or bool((exponents[filled] == exponents.max()).all())
-
-
 def scales_are_canonical(largest: Largest, exponents: Exponents, rules: CompressionRules) -> bool:
-    """Whether these are the smallest exponents for blocks with these largest elements."""
+    """Whether these are the smallest exponents for blocks with these largest elements; with 2 bits, one for all that
+    have entries.
+    """
     top = element_max(rules.bits)
     if not exponents.size:
         return True
     if exponents.min() < EXPONENT_MIN or exponents.max() > EXPONENT_MAX:
         return False
     tight = (largest > top // 2) | (exponents == EXPONENT_MIN)
-    return bool((largest <= top).all() and tight.all())
+    one = rules.bits != 2 or (exponents[largest > 0] == exponents.max()).all()
+    return bool((largest <= top).all() and tight.all() and one)
 
 
 def magnitude_cut(matrices: Sequence[Matrix], entries: int, mapped: Mapped = map) -> int:

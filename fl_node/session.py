@@ -20,11 +20,11 @@ from chain.sender import Receipt
 from fl_node.data import Records
 from fl_node.dataroot import DataRoot
 from fl_node.fetch import fetch_model
-from fl_node.gather import common_norms, common_source
+from fl_node.gather import common_set
 from fl_node.gradient import Layout
 from fl_node.journal import Journal
 from fl_node.ledger import Ledger
-from fl_node.selection import common_channels, summed_norms
+from fl_node.selection import summed_norms
 from fl_node.store import BlobStore
 from fl_node.tensorfile import Tensors
 from fl_node.verify import VerifiedUpdate
@@ -165,20 +165,16 @@ class Session:
         """The channels that all send in this round; None if each chooses its own. From what this node has verified
         itself: whoever came later, or lost its state, needs the blobs of the round before.
         """
-        if self.rules.selection.selection != "common":
-            return None
-        history, number = self.ledger.history, round_.number  # what is before an open round does not change any more
-        norms = self.journal.common_norms(common_source(history, number))
-        if norms is None:
-            norms = self.patiently(lambda: common_norms(self.store, history, number, self.layout, self.rules))
-        return common_channels(norms, self.layout, self.rules.selection, number)
+        history = self.ledger.history  # what is before an open round does not change any more
+        last = history.last_finalized(round_.number)
+        summed = self.journal.common_norms(last.accepted) if last else None
+        return self.patiently(lambda: common_set(self.store, history, round_, self.layout, self.rules, summed))
 
     def keep_common_norms(self, round_: Round, accepted: Sequence[VerifiedUpdate]) -> None:
-        """For the common set of the rounds that follow this one."""
+        """For the common set of the rounds that follow this one, which is final."""
         tables = [update.norms for update in accepted if update.norms is not None]
         if tables:
-            source = common_source(self.ledger.history, round_.number + 1)
-            self.journal.keep_common_norms(source, summed_norms(tables, self.layout.channels))
+            self.journal.keep_common_norms(round_.accepted, summed_norms(tables, self.layout.channels))
 
     def model_before(self, round_: Round) -> Tensors | None:
         """The model before the base model of this round, if there was one and the rules give the server momentum."""

@@ -26,7 +26,6 @@ from fl_node.quantise import (
     blocks,
     one_magnitude,
     one_of_all,
-    one_scale,
     scales_are_canonical,
 )
 
@@ -132,10 +131,8 @@ class Sparse:
 
     def is_canonical(self, rules: CompressionRules) -> bool:
         try:
-            largest = self.largest()
-            canonical = scales_are_canonical(largest, self.exponents, rules)
-            one = rules.bits != 2 or (self.magnitude() >= 0 and one_scale(largest > 0, self.exponents))
-            return canonical and one
+            canonical = scales_are_canonical(self.largest(), self.exponents, rules)
+            return canonical and (rules.bits != 2 or self.magnitude() >= 0)
         except ValueError:
             return False
 

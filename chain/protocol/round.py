@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from chain.protocol import verdicts
 from chain.protocol.digest import Digest
 from chain.protocol.events import AbortReason
 from chain.protocol.seal import Metadata
@@ -69,6 +70,15 @@ class Round:
     @property
     def is_open(self) -> bool:
         return self.phase not in (Phase.FINALIZED, Phase.ABORTED)
+
+    @property
+    def accepted(self) -> dict[str, Metadata]:
+        """The reveals that the finalized verdicts accept, ascending by participant. Verdicts on anybody else, which a
+        hostile quorum could give, say nothing here.
+        """
+        given = verdicts.decode(self.outcome[1]) if self.outcome else {}
+        accepts = [who for who in sorted(self.reveals) if given.get(self.roster[who]) == verdicts.ACCEPTED]
+        return {who: self.reveals[who] for who in accepts}
 
     @property
     def no_shows(self) -> list[str]:

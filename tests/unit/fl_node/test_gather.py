@@ -13,9 +13,8 @@ from chain.protocol.history import History
 from chain.protocol.round import Phase, Round
 from chain.protocol.rules import Rules
 from fl_node import packing, update
-from fl_node.gather import common_norms, common_source, gather, revealed_update, verdicts_of
+from fl_node.gather import common_set, gather, revealed_update, verdicts_of
 from fl_node.gradient import Layout
-from fl_node.selection import common_channels
 from fl_node.store import BlobStore
 from fl_node.verify import VerifiedUpdate
 
@@ -140,8 +139,8 @@ def finalized(
     return history
 
 
-def next_set(store: BlobStore, history: History) -> tuple[int, ...]:
-    return common_channels(common_norms(store, history, 2, WIDE, COMMON), WIDE, COMMON.selection, 2)
+def next_set(store: BlobStore, history: History) -> tuple[int, ...] | None:
+    return common_set(store, history, Round(2, BASE, SEATS, deadline=20, opened=11), WIDE, COMMON)
 
 
 def test_the_common_set_follows_from_the_updates_that_were_accepted(tmp_path: Path) -> None:
@@ -160,15 +159,13 @@ def test_the_common_set_follows_from_the_updates_that_were_accepted(tmp_path: Pa
 
 
 def test_it_follows_from_the_newest_round_finalized_before(tmp_path: Path) -> None:
-    store, quiet, loud = BlobStore(tmp_path), [1.0] * 6, [0.5, 0.5, 0.5, 8, 8, 8]
+    store, quiet, loud = BlobStore(tmp_path), [8.0, 8, 8, 1, 1, 1], [1.0, 1, 1, 8, 8, 8]
     history = finalized(store, dict.fromkeys(SEATS, quiet), b"\1\1\1")
-    (second,) = finalized(store, dict.fromkeys(SEATS, loud), b"\1\1\1").rounds
-    aborted = Round(3, BASE, SEATS, deadline=30, opened=21, phase=Phase.ABORTED)
-    history.rounds += [second, aborted, Round(4, BASE, SEATS, deadline=40, opened=31)]
-    first = history.rounds[0]
-    assert common_source(history, 1) == {}
-    assert common_source(history, 2) == first.reveals
-    assert common_source(history, 3) == common_source(history, 4) == second.reveals != first.reveals
+    history.rounds += finalized(store, dict.fromkeys(SEATS, loud), b"\1\1\1").rounds
+    history.rounds.append(Round(3, BASE, SEATS, deadline=30, opened=21, phase=Phase.ABORTED))
+    for number, expected in ((1, (0, 1, 2, 3, 4, 5)), (2, (0, 1, 2)), (3, (3, 4, 5)), (4, (3, 4, 5))):
+        later = Round(number, BASE, SEATS, deadline=40, opened=31)
+        assert common_set(store, history, later, WIDE, COMMON) == expected
 
 
 @pytest.mark.parametrize("damage", [b"garbage", None])

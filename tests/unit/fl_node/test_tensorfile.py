@@ -1,6 +1,5 @@
 """Named tensors as canonical safetensors."""
 
-import json
 from math import prod
 from typing import Any
 
@@ -14,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from chain.protocol.errors import Code, VerificationError
 from fl_node import tensorfile
+from tests.reliability.bombs import canonical
 
 DTYPES = [
     np.dtype(name)
@@ -101,21 +101,12 @@ def test_a_file_by_the_library_alone_is_u2() -> None:
         assert caught.value.code == Code.U2
 
 
-def with_shape(*shape: int) -> bytes:
-    """One tensor of bytes, in the canonical spelling."""
-    size = prod(shape)
-    said = {"__metadata__": {"roundledger": "{}"}, "a": {"dtype": "U8", "shape": shape, "data_offsets": [0, size]}}
-    head = json.dumps(said, separators=(",", ":")).encode()
-    head += b" " * (-len(head) % 8)
-    return len(head).to_bytes(8, "little") + head + bytes(size)
-
-
 @given(st.lists(st.sampled_from([0, 1, 2, 3, 2**31, 2**48 - 1, 2**48, 2**63, 2**64]), max_size=70))
 def test_whatever_shape_is_written_it_is_read_or_u2(shape: list[int]) -> None:
     """Above all those that NumPy does not take: more than 64 axes, or a size beyond its integers beside a side of 0."""
     if prod(shape) > 1 << 16:
         shape = [0, *shape]
-    data = with_shape(*shape)
+    data = canonical(*shape)
     if len(shape) <= 16 and prod(side or 1 for side in shape) <= 2**48:
         assert tensorfile.decode(data, "test", 1 << 20)[0]["a"].shape == tuple(shape)
     else:
