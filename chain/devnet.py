@@ -57,7 +57,7 @@ class Devnet:
         """
         wanted = Wanted(kind, port, chain_id, state)
         with output_file(log) as output:
-            process, url = launch(wanted, output, tied=True)
+            process, url = launch(wanted, output, outlives=False)
         return cls(wanted, process, url)
 
     def __enter__(self) -> Self:
@@ -140,7 +140,7 @@ def up(
             raise ConfigError(directory, f"a devnet is running already at {before.url} (pid {before.pid})")
         log = (directory / LOG).absolute()
         with output_file(log) as output:
-            process, url = launch(Wanted(kind, port, chain_id, state), output, tied=False)
+            process, url = launch(Wanted(kind, port, chain_id, state), output, outlives=True)
         _detached.append(process)
         place = None if state is None else str(state.absolute())
         info = DevnetInfo(process.pid, start_time(process.pid), url, kind, chain_id, place, str(log))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import BinaryIO, Literal
 from chain import devnet_state
 from chain.protocol.errors import ConfigError, Unavailable
 from chain.rpc import Rpc
+from chain.tied import tied
 from chain.toolchain import tool
 
 Kind = Literal["anvil", "ganache"]
@@ -25,16 +27,6 @@ STOP_LIMIT = 10.0
 POLL = 0.01
 STATES_KEPT = 128  # blocks whose state can be read, as on a full node; all of them make saved files huge
 LISTENING = re.compile(rb"Listening on 127\.0\.0\.1:(\d+)")
-
-# Runs between fork and the devnet: the kernel kills the devnet when the thread that started it ends, however it ends.
-# A program of its own, because Python code between fork and exec may deadlock in a process that has threads.
-_TIED = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent is gone")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 @dataclass(frozen=True)
@@ -64,13 +56,13 @@ def _command(wanted: Wanted, port: int) -> list[str]:
     return command if state is None else [*command, "--database.dbPath", str(state.absolute())]
 
 
-def launch(wanted: Wanted, output: BinaryIO, tied: bool) -> tuple[subprocess.Popen[bytes], str]:
+def launch(wanted: Wanted, output: BinaryIO, outlives: bool) -> tuple[subprocess.Popen[bytes], str]:
     """A chain that answers, and its URL; or no process and ConfigError."""
     kind, state = wanted.kind, wanted.state
     reload = state is not None and state.exists()
     command = _command(wanted, _free_port(kind) if wanted.port is None else _check_free(wanted.port))
-    if tied and sys.platform == "linux":
-        command = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
+    if not outlives:
+        command = tied(command, signal.SIGKILL)
     begin = os.fstat(output.fileno()).st_size
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", start_new_session=True

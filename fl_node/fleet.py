@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from chain.tied import tied
+
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 
 
@@ -28,7 +30,10 @@ class NodeEvent:
 
 
 class Fleet:
-    """Starts one `roundledger node run` for every `node.toml`; no process outlives the `with` block."""
+    """Starts one `roundledger node run` for every `node.toml`; no process outlives the `with` block.
+
+    On Linux they are told to stop, too, when the thread that started them ends in any other way.
+    """
 
     def __init__(self, configs: Sequence[Path], logs: Path) -> None:
         self._configs, self._logs = configs, logs
@@ -38,8 +43,12 @@ class Fleet:
 
     def __enter__(self) -> Self:
         self._logs.mkdir(parents=True, exist_ok=True)
-        for config in self._configs:
-            self.start(config)
+        try:
+            for config in self._configs:
+                self.start(config)
+        except BaseException:  # a signal, for one: without an entered block nobody would call __exit__
+            self.stop()
+            raise
         return self
 
     def start(self, config: Path) -> None:
@@ -47,7 +56,10 @@ class Fleet:
         name = config.stem
         command = [sys.executable, "-m", "fl_node.cli", "node", "run", "--config", str(config), "--json"]
         errors = (self._logs / f"{name}.err").open("a")
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)
+        # Tied: a signal may end this process between the start of a node and the next line, which takes note of it.
+        process = subprocess.Popen(
+            tied(command, signal.SIGTERM), stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        )
         errors.close()
         self.processes[name] = process
         self._running += 1

@@ -1,0 +1,57 @@
+"""No node outlives its fleet, however that ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import MAKE
+from harness import processes_with, wait_for
+
+STARTS_NODES = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from fl_node.fleet import Fleet
+
+number, when, logs, *configs = sys.argv[1:]
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+class Interrupted(subprocess.Popen):
+    def __init__(self, *words, **more):
+        super().__init__(*words, **more)
+        if "node-2" in words[0][-2]:
+            os.kill(os.getpid(), int(number))  # between the start of a process and the line that takes note of it
+
+if when == "starting":
+    subprocess.Popen = Interrupted
+with Fleet([Path(config) for config in configs], Path(logs)) as fleet:
+    for event in fleet.events():
+        if event.kind == "commit":
+            os.kill(os.getpid(), int(number))
+"""
+
+SLOW_TO_START = "import sys, time; '-m' in sys.orig_argv and time.sleep(60)"
+
+
+@pytest.mark.parametrize(
+    ("number", "when", "code"),
+    [(signal.SIGTERM, "starting", 143), (signal.SIGKILL, "starting", -9), (signal.SIGKILL, "running", -9)],
+)
+def test_no_node_outlives_its_fleet(
+    federation: MAKE, tmp_path: Path, number: signal.Signals, when: str, code: int
+) -> None:
+    made, marker, slow = federation(2, 3), f"roundledger-test-{tmp_path}", tmp_path / "slow"
+    slow.mkdir()
+    if when == "starting":
+        (slow / "sitecustomize.py").write_text(SLOW_TO_START)
+    words = [sys.executable, "-c", STARTS_NODES, str(int(number)), when, str(tmp_path / "logs")]
+    done = subprocess.run(
+        [*words, str(made.config(1)), str(made.config(2))],
+        env=os.environ | {"ROUNDLEDGER_TEST": marker, "PYTHONPATH": str(slow)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr.decode()
+    wait_for(lambda: not processes_with(marker), 15)
