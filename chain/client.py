@@ -9,6 +9,7 @@ from eth_account.signers.local import LocalAccount
 from chain.blocks import Depth
 from chain.calls import call
 from chain.errors import Reverted, from_revert
+from chain.fees import CEILING
 from chain.outbox import Outbox
 from chain.protocol.deployment import Deployment
 from chain.protocol.digest import Digest
@@ -35,8 +36,18 @@ class LedgerClient:
         depth: Depth = 0,
         replace_after: float = REPLACE_AFTER,
         pause: Callable[[float], None] = time.sleep,
+        max_fee: int = CEILING,
     ) -> None:
-        self._sender = Sender(rpc, signer, outbox, depth, replace_after=replace_after, pause=pause)
+        self._sender = Sender(
+            rpc,
+            signer,
+            outbox,
+            depth,
+            replace_after=replace_after,
+            pause=pause,
+            max_fee=max_fee,
+            chain_id=deployment.chain_id,
+        )
         self._ledger = deployment.address
 
     @property

@@ -6,9 +6,11 @@ All amounts are wei for a unit of gas.
 from dataclasses import dataclass
 from typing import Any, Self
 
+from chain.answers import quantity
 from chain.rpc import JsonRpc, results
 
 BASE_FEES = 2  # times the present base fee that is offered at most: it doubles in six full blocks
+CEILING = 1_000 * 10**9  # unless the account's owner says otherwise
 DEAREST = 10  # times the market's present price, above which paying more is not what a stuck transaction needs
 
 
@@ -28,19 +30,22 @@ class Fees:
         return {"maxPriorityFeePerGas": self.tip, "maxFeePerGas": self.limit}
 
 
-def market(rpc: JsonRpc) -> Fees:
-    """A sensible offer now. Raises Unavailable, RpcError; ValueError, TypeError, KeyError for a senseless answer."""
+def market(rpc: JsonRpc, ceiling: int) -> Fees:
+    """A sensible offer now, `ceiling` at most: what the price is, is the server's word. Raises Unavailable, RpcError;
+    ValueError, TypeError, KeyError for a senseless answer.
+    """
     found = results(rpc, ("eth_maxPriorityFeePerGas",), ("eth_getBlockByNumber", "latest", False))
-    tip, base = int(found[0], 16), int(found[1]["baseFeePerGas"], 16)
-    return Fees(tip, tip + BASE_FEES * base)
+    tip, base = quantity(found[0]), quantity(found[1]["baseFeePerGas"])
+    return Fees(min(ceiling, tip), min(ceiling, tip + BASE_FEES * base))
 
 
-def raised(paid: Fees, now: Fees) -> Fees | None:
-    """A higher offer for the same nonce; None when that is dear enough already.
+def raised(paid: Fees, now: Fees, ceiling: int) -> Fees | None:
+    """A higher offer for the same nonce; None when that is dear enough already, or would be above the ceiling.
 
     An eighth more in both fields: geth asks for a tenth, other clients and pools for an eighth.
     """
     if paid.limit >= DEAREST * now.limit:
         return None
     tip = max(paid.tip * 9 // 8 + 1, now.tip)
-    return Fees(tip, max(paid.limit * 9 // 8 + 1, now.limit, tip))
+    higher = Fees(tip, max(paid.limit * 9 // 8 + 1, now.limit, tip))
+    return higher if higher.limit <= ceiling else None

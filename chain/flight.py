@@ -11,15 +11,19 @@ from dataclasses import replace
 from typing import Any
 
 from chain import fees
-from chain.answers import Answer, meaning
+from chain.answers import WEI, Answer, meaning, quantity
 from chain.crash import Point, crash_point
 from chain.outbox import Entry, Outbox
 from chain.protocol.errors import ConfigError
 from chain.protocol.keccak import keccak
-from chain.rpc import JsonRpc, RpcError, results
+from chain.rpc import Call, JsonRpc, RpcError, results
 from chain.signers import Signer, decode
 
 _FEES_LAST = 10.0  # seconds that a look at the fees is good for
+
+
+class NoFunds(ConfigError):
+    """The account cannot pay for a transaction."""
 
 
 class Flight:
@@ -27,10 +31,12 @@ class Flight:
     cannot pay or the signer does not sign.
     """
 
-    def __init__(self, rpc: JsonRpc, signer: Signer, outbox: Outbox, replace_after: float) -> None:
-        self.rpc, self.signer, self.outbox, self.replace_after = rpc, signer, outbox, replace_after
+    def __init__(self, rpc: JsonRpc, signer: Signer, outbox: Outbox, replace_after: float, max_fee: int) -> None:
+        self.rpc, self.signer, self.outbox = rpc, signer, outbox
+        self.replace_after, self.max_fee = replace_after, max_fee
         self._fees: tuple[float, fees.Fees] | None = None
         self._sent_at: dict[int, float] = {}  # when the newest transaction of a nonce was first sent
+        self._out_since: dict[int, float] = {}  # since when the network does not take a nonce
 
     def newest(self, key: str | None) -> Entry | None:
         """The entry of this key that was made last."""
@@ -46,11 +52,13 @@ class Flight:
         entry = Entry(key or f"transaction {nonce}", nonce, (raw,))
         self.outbox.put(entry)
         try:
-            answer = self._broadcast(entry)
+            answer = self._submit(entry)
+            if answer is Answer.CHEAP:
+                self._replace(entry)
         except (RpcError, ConfigError):
             self.drop(nonce)
             raise
-        if answer is Answer.USED:
+        if answer in (Answer.USED, Answer.RIVAL):
             self.drop(nonce)
             return None
         crash_point(Point.SENT)
@@ -69,54 +77,72 @@ class Flight:
         if not entries:
             return
         latest, pending = (
-            int(count, 16)
+            quantity(count)
             for count in results(
                 self.rpc,
                 ("eth_getTransactionCount", self.signer.address, "latest"),
                 ("eth_getTransactionCount", self.signer.address, "pending"),
             )
         )
-        now = time.monotonic()
+        now, following = time.monotonic(), pending  # the nonce that the network can take next
         for entry in entries:
             if entry.nonce >= pending:
                 self._sent_at.pop(entry.nonce, None)
-                self._broadcast(entry)
+                takes = self._send_again(entry) and entry.nonce == following
+                following += takes
+                self._give_up_in_time(entry, now, takes)
             elif entry.nonce >= latest and now - self._sent_at.setdefault(entry.nonce, now) >= self.replace_after:
                 self._replace(entry)
+                self.rpc.elsewhere([_sending(entry)], self.rpc.name)  # this server may not pass it on
+
+    def _send_again(self, entry: Entry) -> bool:
+        """False if the server refuses it: that stops nothing else. Raises Unavailable, NoFunds."""
+        try:
+            if self._submit(entry) in (Answer.CHEAP, Answer.RIVAL):
+                self._replace(entry)
+        except RpcError:
+            return False
+        return True
+
+    def _give_up_in_time(self, entry: Entry, now: float, takes: bool) -> None:
+        """What is refused, or waits behind a nonce that nobody fills (a server has made one up), would wait for ever,
+        and all later ones with it. Whoever still wants it done sends it anew.
+        """
+        if takes:
+            self._out_since.pop(entry.nonce, None)
+        elif now - self._out_since.setdefault(entry.nonce, now) >= self.replace_after:
+            self.drop(entry.nonce)
 
     def drop(self, nonce: int) -> None:
         self.outbox.remove(nonce)
         self._sent_at.pop(nonce, None)
+        self._out_since.pop(nonce, None)
 
-    def _broadcast(self, entry: Entry) -> Answer:
-        """Sends the newest transaction of the entry; replaces it if that is too cheap. Raises Unavailable, RpcError,
-        and ConfigError when the account cannot pay.
-        """
+    def _submit(self, entry: Entry) -> Answer:
+        """Sends the newest transaction of the entry. Raises Unavailable, RpcError if it is refused, NoFunds."""
         self._sent_at.setdefault(entry.nonce, time.monotonic())
         try:
-            self.rpc.call("eth_sendRawTransaction", "0x" + entry.raw[-1].hex())
+            self.rpc.call(*_sending(entry))
         except RpcError as error:
             answer = meaning(error)
             if answer is Answer.POOR:
                 raise self.poor(entry) from None
-            if answer is Answer.CHEAP:
-                self._replace(entry)
-            elif answer is Answer.REFUSED:
+            if answer is Answer.REFUSED:
                 raise
             return answer
         return Answer.TAKEN
 
     def _replace(self, entry: Entry) -> None:
-        """The same call of the same nonce with higher fees, unless they are dear enough already."""
+        """The same call of the same nonce with higher fees, unless they are dear enough. Raises as `_submit`."""
         transaction = decode(entry.raw[-1])
-        higher = fees.raised(fees.Fees.of(transaction), fees.market(self.rpc))
+        higher = fees.raised(fees.Fees.of(transaction), fees.market(self.rpc, self.max_fee), self.max_fee)
         self._sent_at[entry.nonce] = time.monotonic()
         if higher is None:
             return
         fields = {name: value for name, value in transaction.items() if value is not None} | higher.fields
         entry = replace(entry, raw=(*entry.raw, self.signer.sign_transaction(fields)))
         self.outbox.put(entry)
-        self._broadcast(entry)
+        self._submit(entry)
 
     def receipt(self, entry: Entry) -> dict[str, Any] | None:
         """Of whichever of its transactions was mined."""
@@ -125,18 +151,18 @@ class Flight:
 
     def count(self, block: str) -> int:
         """How many nonces the account has used up."""
-        return int(self.rpc.call("eth_getTransactionCount", self.signer.address, block), 16)
+        return quantity(self.rpc.call("eth_getTransactionCount", self.signer.address, block))
 
     def _offer(self) -> fees.Fees:
         now = time.monotonic()
         if self._fees is None or now - self._fees[0] >= _FEES_LAST:
-            self._fees = now, fees.market(self.rpc)
+            self._fees = now, fees.market(self.rpc, self.max_fee)
         return self._fees[1]
 
-    def poor(self, entry: Entry | None) -> ConfigError:
+    def poor(self, entry: Entry | None) -> NoFunds:
         """The account has run out of funds: how much it has, and what the transaction may cost at most."""
         try:
-            balance = int(self.rpc.call("eth_getBalance", self.signer.address, "latest"), 16)
+            balance = quantity(self.rpc.call("eth_getBalance", self.signer.address, "latest"), WEI)
         except (RpcError, ValueError, TypeError):
             balance = None
         problem = "not enough funds for the transaction"
@@ -144,9 +170,13 @@ class Flight:
         if entry is not None:
             transaction = decode(entry.raw[-1])
             problem += f", up to {_ether(transaction['gas'] * transaction['maxFeePerGas'])} is needed"
-        return ConfigError(
+        return NoFunds(
             self.signer.address, problem, "send it some of the chain's coin and start again: nothing is lost"
         )
+
+
+def _sending(entry: Entry) -> Call:
+    return "eth_sendRawTransaction", "0x" + entry.raw[-1].hex()
 
 
 def transaction_hash(raw: bytes) -> str:

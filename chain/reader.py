@@ -4,10 +4,13 @@ Nothing read here is believed: the logs must reproduce the head, and chain, cont
 of the deployment record. Needs JSON-RPC only, no web3.
 """
 
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from chain.answers import quantity
 from chain.blocks import Block, Depth
 from chain.protocol.abi import WORD
 from chain.protocol.deployment import Deployment, code_hash
@@ -16,13 +19,17 @@ from chain.protocol.events import HEAD_BYTES, Log
 from chain.rpc import Call, JsonRpc, RpcError, results
 
 WINDOW = 2_000  # blocks asked for at once; halved as long as a server refuses
+STOPPED = 120.0  # seconds without a new block, after which a server no longer follows the chain
 _HEAD_CALL = "0x8f7dcfa3"  # head()
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The logs up to a block and the head there; `before` is the present hash of the block where the last one ended."""
+    """The logs up to a block and the head there, as a server gave them; `before` is the present hash of the block where
+    the last reading ended.
+    """
 
+    server: str
     block: Block
     logs: list[Log]
     head: bytes
@@ -42,9 +49,10 @@ class LedgerReader:
         TrustError when what stands there is not what was pinned.
         """
         pinned = self.deployment
-        chain, first, code = results(
+        chain, newest, first, code = results(
             self.rpc,
             ("eth_chainId",),
+            ("eth_blockNumber",),
             ("eth_getBlockByNumber", "0x0", False),
             ("eth_getCode", pinned.address, "latest"),
         )
@@ -56,6 +64,9 @@ class LedgerReader:
             raise Unavailable(Code.L1, "block 0", f"{self.rpc.name} does not have it")
         if genesis.hash != pinned.genesis_block:
             raise TrustError(Code.L1, "genesis block", pinned.genesis_block, genesis.hash)
+        if (height := self._quantity("eth_blockNumber", newest)) < pinned.block:
+            reason = f"it is at block {height}, the ledger was deployed in block {pinned.block}"
+            raise Unavailable(Code.L1, self.rpc.name, reason)
         runtime = self._bytes("eth_getCode", code)
         if not runtime:
             hint = "was the devnet started again without its saved state?"
@@ -65,6 +76,14 @@ class LedgerReader:
 
     def block_number(self) -> int:
         return self._quantity("eth_blockNumber", self.rpc.call("eth_blockNumber"))
+
+    def block_numbers_elsewhere(self) -> list[tuple[str, int]]:
+        """Of every other server that can be reached and answers sensibly."""
+        found = []
+        for name, (number,) in self.rpc.elsewhere([("eth_blockNumber",)], self.rpc.name):
+            with suppress(Unavailable):
+                found.append((name, self._quantity("eth_blockNumber", number)))
+        return found
 
     def newest(self, depth: Depth = 0) -> Block:
         """The newest block that lies deep enough; before there is one, the first. Raises Unavailable, RpcError."""
@@ -99,35 +118,42 @@ class LedgerReader:
         if before is not None:
             calls.append(("eth_getBlockByNumber", hex(before.number), False))
         found, head, newest, *earlier = self.rpc.batch(calls)
+        server = self.rpc.name
         logs += self.logs(start, last) if isinstance(found, RpcError) else self._logs(found, start, last)
         block = self._block(newest)
         former = self._block(earlier[0]) if earlier else None
         if block is None or block.number != last:
             raise Unavailable(Code.L1, f"block {last}", f"{self.rpc.name} does not have it")
-        return Reading(block, logs, self._head(head, last), former.hash if former else None)
+        return Reading(server, block, logs, self._head(head, last), former.hash if former else None)
 
     def compare(self, reading: Reading, *, buried: bool) -> None:
-        """L2: every other server that can be reached has the same head at this block. One that is behind, senseless,
-        or on another branch of blocks that are not buried yet says nothing. Raises VerificationError naming both.
+        """L2: every other server that can be reached has the same head at this block. One that no longer follows the
+        chain, is senseless, or on another branch of blocks that are not buried yet says nothing.
+
+        Raises VerificationError naming both; Unavailable when one follows the chain and does not have the block (yet):
+        a server that invents blocks is always ahead of the others.
         """
-        block = reading.block
-        for name, (newest, head) in self.rpc.elsewhere(
-            [("eth_getBlockByNumber", hex(block.number), False), self._head_call(block.number)]
+        block, ours = reading.block, reading.server
+        calls: list[Call] = [("eth_getBlockByNumber", hex(block.number), False), self._head_call(block.number)]
+        for name, (same, head, last) in self.rpc.elsewhere(
+            [*calls, ("eth_getBlockByNumber", "latest", False)], reading.server
         ):
             try:
-                theirs = self._block(newest)
+                theirs, newest = self._block(same), self._block(last)
                 found = self._head(head, block.number) if theirs == block else b""
             except Unavailable:
                 continue
             if theirs is None:
-                continue
-            if theirs.hash != block.hash:
+                if newest and newest.number < block.number and time.time() - newest.time < STOPPED:
+                    reason = f"{name} ends at block {newest.number}; if {ours} is right, it will have this one soon"
+                    raise Unavailable(Code.L2, f"block {block.number} of {ours}", reason)
+            elif theirs.hash != block.hash:
                 if buried:
-                    ours = f"{block.hash} ({self.rpc.name})"
-                    raise VerificationError(Code.L2, f"hash of block {block.number}", ours, f"{theirs.hash} ({name})")
+                    subject = f"hash of block {block.number}"
+                    raise VerificationError(Code.L2, subject, f"{block.hash} ({ours})", f"{theirs.hash} ({name})")
             elif found != reading.head:
-                ours, other = f"0x{reading.head.hex()} ({self.rpc.name})", f"0x{found.hex()} ({name})"
-                raise VerificationError(Code.L2, f"head at block {block.number}", ours, other)
+                mine, other = f"0x{reading.head.hex()} ({ours})", f"0x{found.hex()} ({name})"
+                raise VerificationError(Code.L2, f"head at block {block.number}", mine, other)
 
     def head(self, block: int) -> bytes:
         """The running head as of the end of `block`."""
@@ -177,13 +203,13 @@ class LedgerReader:
         if isinstance(found, RpcError):
             raise Unavailable(Code.L1, self.rpc.name, found)
         try:
-            return Block(int(found["number"], 16), str(found["hash"]), int(found["timestamp"], 16))
+            return Block(quantity(found["number"]), str(found["hash"]), quantity(found["timestamp"]))
         except (ValueError, TypeError, KeyError):
             raise Unavailable(Code.L1, self.rpc.name, self._senseless("eth_getBlockByNumber")) from None
 
     def _quantity(self, method: str, found: Any) -> int:
         try:
-            return int(found, 16)
+            return quantity(found)
         except (ValueError, TypeError):
             raise Unavailable(Code.L1, self.rpc.name, self._senseless(method)) from None
 
@@ -206,4 +232,4 @@ def _checked_list(value: Any) -> list[Any]:
 
 def _log(raw: dict[str, Any]) -> Log:
     topics = tuple(bytes.fromhex(topic[2:]) for topic in raw["topics"])
-    return Log(topics, bytes.fromhex(raw["data"][2:]), int(raw["blockNumber"], 16))
+    return Log(topics, bytes.fromhex(raw["data"][2:]), quantity(raw["blockNumber"]))

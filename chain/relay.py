@@ -86,10 +86,16 @@ class Relayer:
         await asyncio.sleep(after)
         waiting = self._waiting.pop(batch, [])  # none, if the batch was filled before its time
         if waiting:
-            outcomes = await asyncio.to_thread(self._bring, batch, [item for item, _ in waiting])
-            for (_, future), outcome in zip(waiting, outcomes, strict=True):
-                if not future.done():
-                    future.set_result(outcome)
+            items = [item for item, _ in waiting]
+            try:
+                outcomes = await asyncio.to_thread(self._bring, batch, items)
+            except Exception as defect:
+                outcomes = [RoundledgerError(f"internal error: {type(defect).__name__}")] * len(items)
+                raise
+            finally:  # nobody must wait for ever
+                for (_, future), outcome in zip(waiting, outcomes, strict=True):
+                    if not future.done():
+                        future.set_result(outcome)
 
     def _bring(self, batch: Batch, items: Sequence[Item]) -> list[Outcome]:
         """One transaction with all that the ledger would take now; the others are told why not."""

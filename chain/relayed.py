@@ -5,29 +5,30 @@ so that is what is done. So a relayer that is down, slow or lying costs time, an
 """
 
 import json
-import threading
 import time
 from collections.abc import Mapping
-from typing import Any
-from urllib.parse import urlsplit
+from contextlib import suppress
+from typing import Annotated, Any
 
 from eth_account.signers.local import LocalAccount
-from pydantic_core import from_json
+from pydantic import BaseModel, ConfigDict, Field
 
+from chain.answers import NUMBER
 from chain.client import LedgerClient
 from chain.errors import Reverted
+from chain.flight import NoFunds
 from chain.http_post import Poster, PostError
 from chain.protocol import abi
 from chain.protocol.deployment import Deployment
 from chain.protocol.digest import Digest
-from chain.protocol.errors import Code, ConfigError, Unavailable
+from chain.protocol.errors import Code, Unavailable
 from chain.protocol.seal import Metadata
+from chain.rpc import address
 from chain.sender import Receipt
 from chain.signers import Signer, signer_of
 from chain.signing import Signature, sign_attestation, sign_commit
 
 GOOD_FOR = 600  # seconds that a signature is good for
-AGAIN = 5.0  # seconds between looks whether something relayed has vanished in a reorganisation
 MAX_ANSWER = 1 << 18  # bytes
 
 
@@ -40,6 +41,16 @@ class LeftToOthers(Reverted):
 
     def __str__(self) -> str:
         return f"left to others: {self.reason}"
+
+
+class Brought(BaseModel):
+    """What a relayer answers that says it has brought an item."""
+
+    model_config = ConfigDict(strict=True)
+
+    transaction: Annotated[str, Field(max_length=66)]
+    block: Annotated[int, Field(ge=0, lt=1 << NUMBER)]
+    gas: Annotated[int, Field(ge=0, lt=1 << NUMBER)]
 
 
 class RelayedClient(LedgerClient):
@@ -60,57 +71,45 @@ class RelayedClient(LedgerClient):
         *options: Any,
     ) -> None:
         super().__init__(rpc, deployment, signer, *options)
-        if not relay.startswith(("http://", "https://")):
-            raise ConfigError("relay", f"not a usable address: {relay}", "write http://HOST:PORT")
-        self._relay, self._name = relay.rstrip("/"), urlsplit(relay).netloc.rpartition("@")[2]
+        self._name, self._target, authorization = address("relay", relay)
         self._signer, self._deployment = signer_of(signer), deployment
-        self._server = Poster(self._relay, {}, patience, MAX_ANSWER)
-        self._brought: dict[str, tuple[Any, ...]] = {}  # by what the relayer has done: the call that does it
-        self._looked, self._lock = 0.0, threading.Lock()
+        self._server = Poster(self._name, authorization, patience, MAX_ANSWER)
 
     def keep_alive(self, block: int) -> None:
-        """Also does directly what the relayer had brought and a reorganisation has thrown out again."""
-        super().keep_alive(block)
-        if time.monotonic() - self._looked < AGAIN:
-            return
-        self._looked = time.monotonic()
-        with self._lock:
-            for key, call in list(self._brought.items()):
-                try:
-                    self._settle(key, *call)
-                except Unavailable:  # no funds of its own: the relayer must do it again
-                    self._ask(call[0], self._message(*call))
+        """What this account cannot pay for is the relayer's."""
+        with suppress(NoFunds):
+            super().keep_alive(block)
 
     def _call(self, key: str | None, name: str, *values: Any) -> Receipt:
-        if name in ("open", "advance") and not self._sender.balance():
-            raise LeftToOthers(f"{self.address} has no funds to {name} a round or phase")
         if key is None or name not in ("commit", "reveal", "attest"):
-            return super()._call(key, name, *values)
+            return self._itself(key, name, *values)
         brought = self._ask(name, self._message(name, *values))
-        if brought is None:
-            return self._do(key, name, *values)
-        with self._lock:
-            self._brought = {key: call for key, call in self._brought.items() if call[1] == values[0]}  # of this round
-            self._brought[key] = name, *values
-            return self._settle(key, name, *values) or brought
-
-    def _do(self, key: str, name: str, *values: Any) -> Receipt:
-        """The direct call. Raises as `LedgerClient`; without funds, Unavailable if the ledger would take it."""
-        if self._sender.balance():
-            return super()._call(key, name, *values)
-        self._look(name, *values)
-        raise Unavailable(
-            Code.L1, f"relayer {self._name}", f"it has not brought the {name}, and there are no funds here"
-        )
-
-    def _settle(self, key: str, name: str, *values: Any) -> Receipt | None:
-        """Does it directly if the ledger would still take it; None if not: it is done, or can be done no more."""
         try:
-            receipt = self._do(key, name, *values)
-        except Reverted:
-            return None
-        self._brought.pop(key, None)
-        return receipt
+            return self._directly(key, name, *values)
+        except Reverted:  # it is done, or can be done no more
+            if brought is None:
+                raise
+            return brought
+
+    def _itself(self, key: str | None, name: str, *values: Any) -> Receipt:
+        """What a relayer does not do."""
+        try:
+            return super()._call(key, name, *values)
+        except NoFunds:
+            if name in ("open", "advance"):
+                raise LeftToOthers(f"{self.address} has no funds to {name} a round or phase") from None
+            raise
+
+    def _directly(self, key: str, name: str, *values: Any) -> Receipt:
+        """What the relayer has not done, or only says so. Raises as `LedgerClient`; without funds, Unavailable if the
+        ledger would take it.
+        """
+        try:
+            return super()._call(key, name, *values)
+        except NoFunds:
+            self._look(name, *values)
+            reason = f"it has not brought the {name}, and there are no funds here"
+            raise Unavailable(Code.L1, self._name, reason) from None
 
     def _message(self, name: str, round_number: int, *values: Any) -> dict[str, Any]:
         """What the relayer is told; signed, where the ledger wants that."""
@@ -131,11 +130,11 @@ class RelayedClient(LedgerClient):
     def _ask(self, verb: str, message: Mapping[str, Any]) -> Receipt | None:
         """What the relayer says it has done; None if it has not, for whatever reason."""
         try:
-            _, answer = self._server.post(f"/{verb}", json.dumps(message).encode())
-            found = from_json(answer)
-            return Receipt(str(found["transaction"]), int(found["block"]), int(found["gas"]))
-        except (PostError, ValueError, KeyError, TypeError):
+            _, answer = self._server.post(f"{self._target.rstrip('/')}/{verb}", json.dumps(message).encode())
+            brought = Brought.model_validate_json(answer)
+        except (PostError, ValueError):
             return None
+        return Receipt(brought.transaction, brought.block, brought.gas)
 
 
 def _signature(signature: Signature) -> dict[str, Any]:

@@ -63,8 +63,11 @@ class JsonRpc(Protocol):
 
     def batch(self, calls: Sequence[Call]) -> list[Any]: ...
 
-    def elsewhere(self, calls: Sequence[Call]) -> list[tuple[str, list[Any]]]:
-        """The same batch, asked of every other server that can be reached: the name and the results of each."""
+    def elsewhere(self, calls: Sequence[Call], but: str) -> list[tuple[str, list[Any]]]:
+        """The batch, asked of every server that can be reached, but one: the name and the results of each."""
+
+    def pass_over(self) -> None:
+        """Turns to another server for a while, if there is one."""
 
     def close(self) -> None: ...
 
@@ -78,7 +81,7 @@ class Rpc:
     """
 
     def __init__(self, url: str, timeout: float = 30.0, max_reply: int = MAX_REPLY) -> None:
-        self.name, self._target, authorization = _parse_url(url)
+        self.name, self._target, authorization = address("RPC URL", url)
         self._ids = itertools.count(1)
         self._takes_batches = True
         self._server = Poster(self.name, authorization, timeout, max_reply)
@@ -128,9 +131,12 @@ class Rpc:
             self._takes_batches = False
         return [self._attempt(call) for call in calls]
 
-    def elsewhere(self, calls: Sequence[Call]) -> list[tuple[str, list[Any]]]:
+    def elsewhere(self, calls: Sequence[Call], but: str) -> list[tuple[str, list[Any]]]:
         """Nothing: there is no other server."""
         return []
+
+    def pass_over(self) -> None:
+        """There is no other server."""
 
     def _attempt(self, call: Call) -> Any:
         try:
@@ -174,11 +180,11 @@ def results(rpc: JsonRpc, *calls: Call) -> list[Any]:
     return found
 
 
-def _parse_url(url: str) -> tuple[str, str, dict[str, str]]:
-    """The name to show and to connect to, the path, the authorization header. Raises ConfigError without the URL's
-    text.
+def address(of: str, url: str) -> tuple[str, str, dict[str, str]]:
+    """The name to show and to connect to, the path, the authorization header of a URL. Raises ConfigError without its
+    text, in which there may be a password.
     """
-    wrong = ConfigError("RPC URL", "not a usable address", "write http://HOST:PORT or https://HOST")
+    wrong = ConfigError(of, "not a usable address", "write http://HOST:PORT or https://HOST")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port

@@ -15,10 +15,11 @@ from eth_abi.exceptions import DecodingError
 from eth_account.signers.local import LocalAccount
 from eth_utils.address import to_checksum_address
 
-from chain.answers import Answer, meaning
+from chain.answers import WEI, Answer, meaning, quantity
 from chain.blocks import Depth
 from chain.calls import Call
 from chain.errors import UnknownRevert, from_revert
+from chain.fees import CEILING
 from chain.flight import Flight, transaction_hash
 from chain.outbox import Entry, MemoryOutbox, Outbox
 from chain.protocol.errors import Code, Pending, RoundledgerError, Unavailable
@@ -50,6 +51,8 @@ class Sender:
 
     With `depth` 0 an action is done when it is mined, and its entry leaves the outbox. Otherwise it stays until
     `keep_alive` has seen it deep enough. `pause` waits between looks for a receipt; what it raises ends the waiting.
+    `max_fee` is the most that is offered for a unit of gas, in wei, whatever the server says the price is. Without
+    `chain_id` transactions are for the chain that the server says it is on.
     """
 
     def __init__(
@@ -61,13 +64,15 @@ class Sender:
         timeout: float = TIMEOUT,
         replace_after: float = REPLACE_AFTER,
         pause: Callable[[float], None] = time.sleep,
+        max_fee: int = CEILING,
+        chain_id: int | None = None,
     ) -> None:
         self.signer, self.depth, self.timeout, self._pause = signer_of(signer), depth, timeout, pause
         self.outbox: Outbox = MemoryOutbox() if outbox is None else outbox
         self._rpc = connect(rpc)
-        self._flight = Flight(self._rpc, self.signer, self.outbox, replace_after)
+        self._flight = Flight(self._rpc, self.signer, self.outbox, replace_after, max_fee)
         self._lock = threading.RLock()
-        self._chain_id: int | None = None
+        self._chain_id = chain_id
         self._kept: tuple[int, float] = (-1, 0.0)  # the block and time of the last `keep_alive`
 
     @property
@@ -110,10 +115,10 @@ class Sender:
             with self._lock:
                 self._flight.drop(entry.nonce)
         sent = receipt["transactionHash"]
-        if int(receipt["status"], 16) != 1:
+        if quantity(receipt["status"]) != 1:
             self._rpc.call("eth_call", asked, "latest")  # the state that refused it is the present one: it tells why
             raise UnknownRevert(f"transaction {sent} failed")
-        block, gas = int(receipt["blockNumber"], 16), int(receipt["gasUsed"], 16)
+        block, gas = quantity(receipt["blockNumber"]), quantity(receipt["gasUsed"])
         contract = receipt.get("contractAddress")
         return Receipt(sent, block, gas, contract and to_checksum_address(contract))
 
@@ -133,7 +138,7 @@ class Sender:
             used = self._flight.count("latest") > entry.nonce  # asked first: what it counts has a receipt by then
             receipt = self._flight.receipt(entry)
             if receipt is not None:
-                return entry if int(receipt["status"], 16) == 1 else None
+                return entry if quantity(receipt["status"]) == 1 else None
             if not used:
                 return entry
             if wait is not None:  # a server may count a transaction a moment before it has the receipt
@@ -143,7 +148,7 @@ class Sender:
     def _start(self, key: str | None, asked: dict[str, str]) -> Entry:
         """Estimates, and sends."""
         if self._chain_id is None:
-            self._chain_id = int(self._rpc.call("eth_chainId"), 16)
+            self._chain_id = quantity(self._rpc.call("eth_chainId"))
         for _ in range(_TRIES):
             pending, gas = results(
                 self._rpc,
@@ -152,10 +157,10 @@ class Sender:
                 # has passed since the last one would otherwise look open for ever.
                 ("eth_estimateGas", asked, "pending"),
             )
-            limit = int(int(gas, 16) * _GAS_SHARE) + _GAS_EXTRA
+            limit = int(quantity(gas) * _GAS_SHARE) + _GAS_EXTRA
             what: dict[str, Any] = {name: asked[name] for name in ("to", "data") if name in asked}
             fields: dict[str, Any] = {"chainId": self._chain_id, "gas": limit, "value": 0, **what}
-            entry = self._flight.launch(key, int(pending, 16), fields)
+            entry = self._flight.launch(key, quantity(pending), fields)
             if entry is not None:
                 return entry
         raise Unavailable(Code.L1, self._rpc.name, f"another program uses every nonce of {self.address}")
@@ -191,7 +196,7 @@ class Sender:
     def balance(self) -> int:
         """Of the account, in wei. Raises Unavailable."""
         found = self._guarded(lambda: self._rpc.call("eth_getBalance", self.address, "latest"))
-        return self._guarded(lambda: int(found, 16))
+        return self._guarded(lambda: quantity(found, WEI))
 
     def ask(self, call: Call) -> Any:
         """What `call` would return now, in the block to come; nothing is sent. Raises as `send`."""

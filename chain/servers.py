@@ -42,17 +42,21 @@ class Servers:
         """As `Rpc.batch`, all by one server."""
         return self._ask(lambda server: server.batch(calls))
 
-    def elsewhere(self, calls: Sequence[Call]) -> list[tuple[str, list[Any]]]:
+    def elsewhere(self, calls: Sequence[Call], but: str) -> list[tuple[str, list[Any]]]:
         """What every other server says that can be reached."""
         answers = []
         for server in self._servers:
-            if server is self._current or self._is_away(server):
+            if server.name == but or self._is_away(server):
                 continue
             try:
                 answers.append((server.name, server.batch(calls)))
             except Unavailable:
                 self._set_aside(server)
         return answers
+
+    def pass_over(self) -> None:
+        """Asks the one that answered last only after the others, for a while: it does not keep up with the chain."""
+        self._set_aside(self._current)
 
     def close(self) -> None:
         for server in self._servers:

@@ -48,8 +48,11 @@ def read_npz(path: Path, rules: DataRules, labelled: bool) -> Raw:
     for name, array in (("y", y), ("id", ids)):
         if array is not None and array.shape != x.shape[:1]:
             raise ConfigError(path, f"array {name} has shape {list(array.shape)}, expected {list(x.shape[:1])}")
-    labels = pa.array(y) if y is not None and y.dtype.kind == "U" else y
-    texts = None if ids is None else pa.array(ids.astype(str))
+    try:
+        labels = pa.array(y) if y is not None and y.dtype.kind == "U" else y
+        texts = None if ids is None else pa.array(ids.astype(str))
+    except UnicodeError as error:
+        raise ConfigError(path, f"y or id is no text: {error}") from None
     return Raw(_flat(path, x, rules), _names(rules, "x"), labels, texts, "y")
 
 

@@ -5,8 +5,9 @@ the file.
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, Strict, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, ValidationError, model_validator
 
+from chain.fees import CEILING
 from chain.files import read_toml
 from chain.protocol.errors import ConfigError
 from chain.protocol.rules import Name, Table, explain
@@ -17,33 +18,43 @@ if TYPE_CHECKING:
 FULL_NODE_STATES = 64  # half of the blocks whose state a full node still knows
 
 
+def _usable(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("not the name of a file")
+    return path
+
+
 def _several(value: object) -> object:
     """One server is written without brackets."""
     return (value,) if isinstance(value, str) else value
 
 
+File = Annotated[Path, AfterValidator(_usable)]
+
+
 class NodeConfig(Table):
     """One node. `data` is a file or a built-in set, `blobs` a folder or an object store's URL; `poll`,
-    `replace_after` and `relay_patience` in seconds, `depth` in blocks.
+    `replace_after` and `relay_patience` in seconds, `depth` in blocks, `max_fee` in gwei for a unit of gas.
 
     Its key is one of three: `keystore` with `password_file`, `key_environment`, or `remote_signer` with `address`.
     """
 
     format: Literal["roundledger-node/1"]
     name: Name
-    federation: Path
-    deployment: Path
+    federation: File
+    deployment: File
     rpc: Annotated[tuple[Name, ...], BeforeValidator(_several), Field(min_length=1)]
     blobs: Name
     data: Name
-    keystore: Path | None = None
-    password_file: Path | None = None
+    keystore: File | None = None
+    password_file: File | None = None
     key_environment: Name | None = None
     remote_signer: Name | None = None
     address: Name | None = None
-    state: Path
+    state: File
     depth: Annotated[int, Strict(), Field(ge=0, le=FULL_NODE_STATES)] | Literal["finalized"] = "finalized"
     replace_after: Annotated[float, Field(ge=1, le=86_400)] = 60.0
+    max_fee: Annotated[float, Field(gt=0, le=10**9)] = CEILING / 10**9
     relay: Name | None = None
     relay_patience: Annotated[float, Field(gt=0, le=3_600)] = 10.0
     threads: Annotated[int, Field(ge=1, le=256)] = 1

@@ -25,9 +25,8 @@ def read_csv(path: Path, rules: DataRules, labelled: bool) -> Raw:
     if b"\0" in data or not header or not _utf8("".join(header)):
         raise ConfigError(path, "not a CSV file", "expected UTF-8 text with a header line")
     wanted = wanted_columns(path, header, rules, labelled)
-    if data.count(b'"') % 2:  # Arrow would take the rest of the file for one cell, and lose those rows without a word
-        *_, (line, _) = _rows(data)
-        raise ConfigError(path, f"a double quote is opened and never closed (in the row that starts on line {line})")
+    if b'"' in data:
+        _check_quotes(path, data)
     types = {name: pa.float64() if name in rules.features else pa.string() for name in wanted}
     try:
         table = pa_csv.read_csv(
@@ -58,6 +57,18 @@ def _rows(data: bytes) -> Iterator[tuple[int, list[str]]]:
             line = reader.line_num + 1
     except csv.Error:
         return
+
+
+def _check_quotes(path: Path, data: bytes) -> None:
+    """Arrow would take what lies between two stray quotes for one cell, and lose those rows without a word."""
+    text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", errors="surrogateescape", newline="")
+    reader, line = csv.reader(text, strict=True), 1
+    try:
+        for _ in reader:
+            line = reader.line_num + 1
+    except csv.Error as error:
+        problem = f"a stray double quote in the row that starts on line {line}: {error}"
+        raise ConfigError(path, problem, 'quotes stand around a whole cell, and twice within one: "5"" wide"') from None
 
 
 def _utf8(text: str) -> bool:

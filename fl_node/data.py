@@ -112,6 +112,9 @@ def _labels(source: object, raw: Raw, rules: DataRules, labelled: bool) -> npt.N
     if raw.labels is None:
         return np.full(n, UNLABELLED, np.int64)
     if isinstance(raw.labels, np.ndarray):
+        if others := [name for at, name in enumerate(rules.classes) if name.isdecimal() and int(name) != at]:
+            problem = f"{column} holds numbers, and {others[0]!r} is the name of another class than number {others[0]}"
+            raise ConfigError(source, problem, "write the labels as text")
         known = (raw.labels >= 0) & (raw.labels < len(rules.classes))
         blank = raw.labels == UNLABELLED
         labels = np.where(known, raw.labels, UNLABELLED).astype(np.int64)

@@ -10,11 +10,12 @@ from chain.client import LedgerClient
 from chain.deploy import deploy, save_deployment
 from chain.files import load_rules
 from chain.protocol.deployment import Deployment
-from chain.protocol.errors import ConfigError
+from chain.protocol.digest import Digest
+from chain.protocol.errors import ConfigError, VerificationError
 from fl_node.gradient import Layout
 from fl_node.model import build_model, to_tensors
 from fl_node.store import BlobStore
-from fl_node.weights import encode_model
+from fl_node.weights import decode_model, encode_model
 
 
 def found(
@@ -38,10 +39,14 @@ def found(
     """
     rules = load_rules(federation)
     tensors = to_tensors(build_model(rules, seed))
-    Layout.of(tensors, rules.selection.layers)  # does it fit the model?
     genesis = encode_model(tensors)
     if len(genesis) > rules.limits.model_bytes:
         raise ConfigError(federation, f"limits.model_bytes: the genesis model has {len(genesis)} bytes")
+    try:
+        decode_model(genesis, Digest.of(genesis), rules.limits.model_bytes)  # as every node will
+    except VerificationError as error:
+        raise ConfigError(federation, f"no node could read the genesis model: {error}") from None
+    Layout.of(tensors, rules.selection.layers)  # does it fit the model?
     if out.exists():
         raise ConfigError(
             out, "exists already", "a deployment record is never overwritten: choose another --out or move it"

@@ -3,6 +3,7 @@ attest.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from chain.protocol import verdicts
 from chain.protocol.digest import Digest
@@ -43,13 +44,21 @@ def revealed_update(store: BlobStore, round_: Round, participant: str, layout: L
 
 
 def look(
-    store: BlobStore, round_: Round, participant: str, layout: Layout, rules: Rules, common: Sequence[int] | None = None
+    store: BlobStore,
+    round_: Round,
+    participant: str,
+    layout: Layout,
+    rules: Rules,
+    common: Sequence[int] | None = None,
+    own: bytes | None = None,
 ) -> Result:
-    """Fetches and verifies one update; what went wrong is the result, not an exception."""
+    """Fetches and verifies one update; what went wrong is the result, not an exception. `own`: the canonical bytes of
+    one that need not be fetched.
+    """
     metadata = round_.reveals[participant]
     try:
         verify_limits(metadata, participant, round_.number, rules)
-        received = fetch_update(store, round_, participant, layout, rules)
+        received = own or fetch_update(store, round_, participant, layout, rules)
         return verify_update(received, metadata, participant, round_.number, layout, rules, common)
     except (VerificationError, Unavailable) as error:
         return error
@@ -63,8 +72,10 @@ def gather(
     common: Sequence[int] | None = None,
     threads: int = 1,
     again: Callable[[list[str]], bool] = lambda missing: False,
+    own: Mapping[str, bytes] = MappingProxyType({}),
 ) -> dict[str, Result]:
-    """A result for every participant that revealed, in the order of participant numbers.
+    """A result for every participant that revealed, in the order of participant numbers. `own` updates are at hand: a
+    store that is away for everybody does not lead to a quorum that excludes everybody.
 
     A blob that is not there yet, or damaged, is looked for again as long as `again`, called with the participants whose
     blobs are missing, says so: honest nodes that look at different moments should come to the same verdict.
@@ -72,7 +83,7 @@ def gather(
     participants = sorted(round_.reveals, key=lambda who: round_.roster[who])
 
     def look_at(who: str) -> Result:
-        return look(store, round_, who, layout, rules, common)
+        return look(store, round_, who, layout, rules, common, own.get(who))
 
     with shared(threads) as mapped:
         results = dict(zip(participants, mapped(look_at, participants), strict=True))

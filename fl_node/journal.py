@@ -44,9 +44,16 @@ from fl_node.ledger import Checkpoint
 from fl_node.norms import Norms
 from fl_node.outbox import JournalOutbox
 from fl_node.residual import Residual
-from fl_node.statefiles import read_state_file, state_file, state_files, write_state_file, writing_to
+from fl_node.statefiles import (
+    read_state_file,
+    state_file,
+    state_files,
+    unfinished_files,
+    write_state_file,
+    writing_to,
+)
 
-DATABASE = "journal.db"
+DATABASE, SECRET = "journal.db", "secret"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._unsent: list[Matrix] | None = None  # what the pending update leaves, if this process prepared it
+        self._norms: dict[str, Any] = {}  # the fact to keep when the round is settled
         with writing_to(folder):
             make_folder(folder, mode=0o700)
             self._lock = (folder / "lock").open("w")
@@ -101,14 +109,19 @@ class Journal:
         self._database.close()
         self._lock.close()
 
-    def bind(self, chain_id: int, ledger: str) -> None:
-        """The folder belongs to one ledger, from its first use on. Raises ConfigError when that is another one."""
+    def bind(self, chain_id: int, ledger: str, account: str) -> None:
+        """The folder belongs to one ledger, from its first use on. Raises ConfigError when that is another one. The
+        account may be another one, as after a rotation: the outbox forgets what the one before has sent.
+        """
         bound, mine = self._database.parsed("ledger", lambda found: (int(found[0]), str(found[1]))), (chain_id, ledger)
         if bound is None:
             self._database.keep(ledger=mine)
         elif bound != mine:
             problem = f"the state folder of a node of ledger {bound[1]} on chain {bound[0]}"
             raise ConfigError(self.folder, problem, "give every ledger its own")
+        if self._database.fact("account") not in (None, account):
+            self.outbox.clear()
+        self._database.keep(account=account)
 
     # ---------------------------------------------------------- checkpoint
 
@@ -145,11 +158,12 @@ class Journal:
         """The round is over. Settling again changes nothing. Raises ConfigError when an earlier residual could not be
         written.
         """
+        norms, self._norms = self._norms, {}
         if self.prepared_round() != round_number:
-            self._database.keep(watched=None)
+            self._database.keep(watched=None, **norms)
             return
         unsent = self._unsent
-        self._forget(watched=None, pending=None)
+        self._forget(watched=None, pending=None, **norms)
         if accepted and unsent is not None:  # None: the process that prepared it has died
             self.residual.keep(unsent, round_number)
 
@@ -179,8 +193,10 @@ class Journal:
     # -------------------------------------------------------- common norms
 
     def keep_common_norms(self, source: Mapping[str, Metadata], norms: Norms) -> None:
-        """The summed norm tables of these updates: their owners may take the blobs away."""
-        self._database.keep(common=(_digest_of(source), norms.halves.astype(">u8").tobytes().hex()))
+        """The summed norm tables of these updates, whose owners may take the blobs away; from `settle` on. Until then
+        it may be that the round is verified again, with the norms of the one before.
+        """
+        self._norms = {"common": (_digest_of(source), norms.halves.astype(">u8").tobytes().hex())}
 
     def common_norms(self, source: Mapping[str, Metadata]) -> Norms | None:
         """Those of these updates; None if others were kept, or none."""
@@ -209,7 +225,7 @@ class Journal:
         kept = self._pending()
         named = {self._blob(kept[1]) if kept else None, self.residual.file()}
         with writing_to(self.folder):
-            for path in [*state_files(self.folder), *self.folder.glob(".*")]:
+            for path in [*state_files(self.folder), *unfinished_files(self.folder, DATABASE, SECRET)]:
                 if path not in named:
                     path.unlink()
 

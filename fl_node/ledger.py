@@ -15,7 +15,9 @@ from fl_node.verify import verify_created, verify_head, verify_rules
 
 LOOKS, PAUSE = 3, 0.2  # how often, and seconds between
 MOMENT = 0.02  # seconds in which a server is done with a block
-RECHECK = 30.0  # seconds after which the server must show again that it is the pinned ledger's
+RECHECK = 30.0  # seconds after which the server must show again that it is the pinned ledger's, and keeps up
+BEHIND = 2  # blocks that a server may be behind another one
+LEAP = 1 << 20  # blocks that a chain cannot have grown by between two looks: reading them would never end
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Ledger:
         self.checkpoint, self.known_head = checkpoint, known_head
         self.replays = 0  # how often blocks that had been replayed were replaced by others
         self._checked_server, self._checked_at = "", 0.0
+        self._grown_at = time.monotonic()  # when there was a new block, or other servers had none either
         self._reset()
 
     def _reset(self) -> None:
@@ -72,10 +75,12 @@ class Ledger:
         What looks wrong is looked at again from the start: blocks may have been reorganised, and behind one address
         there may be servers that do not agree for a moment. Wrong again and again is evidence.
         """
+        before, refuted = self.at, False
         try:
             self._check_deployment()
             for look in range(1, LOOKS + 1):
                 if self._refuted:
+                    refuted = True
                     self._reset()
                 try:
                     newest = self.reader.newest(self.depth)
@@ -87,6 +92,10 @@ class Ledger:
                     if look == LOOKS or isinstance(error, TrustError):
                         raise
                 time.sleep(PAUSE)
+            if self.at is not before:
+                self._grown_at = time.monotonic()
+            if refuted and before and self.reader.find(before.number) != before:
+                self.replays += 1  # that was what was wrong
         except (Unavailable, RpcError):
             self._checked_server = ""  # after an outage it may be another chain that answers
             raise
@@ -102,12 +111,17 @@ class Ledger:
     def _extend(self, newest: Block) -> None:
         first, before = self.reader.deployment.block, self.at
         if newest == before:
+            self._look_elsewhere()
             return
         if before and newest.number <= before.number:
             self._check_deployment(again=True)
             if self.reader.find(before.number) in (None, before):
+                self.reader.rpc.pass_over()
                 return  # the server is behind what another one has shown, and does not contradict it
             before = None
+        if before and newest.number - before.number > LEAP:
+            reason = f"it says that block {newest.number} follows block {before.number}"
+            raise Unavailable(Code.L2, self.reader.rpc.name, reason)
         if newest.number < first:  # nothing was looked at: that must not pass for an empty history
             raise self._too_early(newest, first)
         reading = self._read(before.number + 1 if before else first, newest.number, before)
@@ -120,6 +134,19 @@ class Ledger:
             self._reset()
             self.replays += 1
         self._apply(reading)
+
+    def _look_elsewhere(self) -> None:
+        """When there was no new block for a while: whether others have one. Raises Unavailable, now and then, if so.
+
+        Which of them is right is for people to say: whoever invents blocks is ahead, too.
+        """
+        if time.monotonic() - self._grown_at < RECHECK:
+            return
+        self._grown_at, here = time.monotonic(), self.reader.block_number()
+        for name, number in self.reader.block_numbers_elsewhere():
+            if number > here + BEHIND:
+                reason = f"it ends at block {here}, {name} at {number}: name the one that follows the chain first"
+                raise Unavailable(Code.L2, self.reader.rpc.name, reason)
 
     def _read(self, first: int, last: int, before: Block | None = None) -> Reading:
         """While it adds a block, a server may give the head of that one for the head of the one before (Anvil does). So
@@ -140,6 +167,7 @@ class Ledger:
     def _apply(self, reading: Reading) -> None:
         if self.checkpoint and reading.block.number < self.checkpoint.block:  # this server is behind, and no liar
             behind = f"block {self.checkpoint.block} was seen before, this server shows {reading.block.number}"
+            self.reader.rpc.pass_over()
             raise Unavailable(Code.L4, "history", behind)
         # Fetched whole before anything is applied: a connection that dies in between leaves the history as it was.
         for log in reading.logs:

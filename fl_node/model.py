@@ -1,7 +1,8 @@
 """The model: built by the federation's factory, carried between nodes as its float tensors by name.
 
-What travels is every parameter and every persistent float buffer (the running statistics of batch normalisation), all
-of them float32. Buffers of other types, such as counters of batches, are left alone: neither read, sent nor loaded.
+What travels is every parameter and every persistent float buffer, all of them float32. Other buffers, such as counters,
+stay at home, and begin every training as they were built. Running statistics, as batch normalisation keeps them, are
+refused: a variance that is averaged from a few signs, with a residual, soon falls below zero.
 """
 
 import importlib
@@ -86,13 +87,36 @@ def build_model(rules: Rules, seed: int) -> nn.Module:
             raise ConfigError(where, f"failed with options {rules.model.options}: {_brief(error)}") from error
         if not isinstance(module, nn.Module):
             raise ConfigError(where, f"returned {type(module).__name__}, expected torch.nn.Module")
-        # Convolution and pooling take a third less time on CPUs; torch's type stubs lack this overload.
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         _try_out(module, shape, classes, where)
+        _in_channels_last(module)
     for tensor_name, tensor in _float_tensors(module).items():
         if tensor.dtype != torch.float32:
             raise ConfigError(where, f"tensor {tensor_name} is {tensor.dtype}, expected torch.float32")
+    _refuse_running_statistics(module, where)
+    setattr(module, _AT_HOME, {name: buffer.clone() for name, buffer in _at_home(module)})
     return module
+
+
+_AT_HOME = "_roundledger_at_home"  # how the buffers that do not travel were built
+
+
+def _at_home(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    travels = _float_tensors(module)
+    return [(name, buffer) for name, buffer in module.named_buffers() if name not in travels]
+
+
+def _in_channels_last(module: nn.Module) -> None:
+    """Convolution and pooling take a third less time on CPUs."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+def _refuse_running_statistics(module: nn.Module, where: str) -> None:
+    for name, layer in module.named_modules():
+        if getattr(layer, "running_var", None) is not None:
+            problem = f"layer {name} ({type(layer).__name__}) keeps running statistics, which cannot be sent in parts"
+            raise ConfigError(where, problem, "use GroupNorm or LayerNorm, or track_running_stats=False")
 
 
 def _imported(name: str, where: str) -> Callable[..., nn.Module]:
@@ -169,6 +193,8 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, npt.NDArray[Any]]) -> 
         if not np.isfinite(given).all():
             raise ConfigError("model", f"tensor {name} has a value that is not finite")
     with torch.no_grad():
+        for name, buffer in _at_home(module):
+            buffer.copy_(getattr(module, _AT_HOME)[name])
         for name, tensor in own.items():
             given = tensors[name]
             tensor.copy_(torch.from_numpy(given if given.flags.writeable else given.copy()))

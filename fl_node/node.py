@@ -27,10 +27,11 @@ from fl_node.journal import Journal
 from fl_node.ledger import Ledger
 from fl_node.model import build_model
 from fl_node.rounds import run_round
-from fl_node.session import LONGER, SLOWEST, SOON, Report, RoundGone, Session, interruptible, retried
+from fl_node.session import LONGER, SOON, Report, RoundGone, Session, Tries, interruptible, retried
 from fl_node.store import BlobStore
 
 START_PATIENCE = 5.0  # seconds that a server may fail to answer at the start: longer, and its address is wrong
+GWEI = 10**9  # wei
 OPENING_TURN = 2.0  # seconds that a participant leaves to the one whose turn it is to open
 
 
@@ -56,7 +57,7 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
     )
     signer = config.signer()
     journal = Journal(config.state)
-    journal.bind(deployment.chain_id, deployment.address)
+    journal.bind(deployment.chain_id, deployment.address, signer.address)
     return Session(
         rules=rules,
         address=signer.address,
@@ -84,7 +85,8 @@ def open_client(
     stop: threading.Event,
 ) -> LedgerClient:
     """Through the relayer, if one is named."""
-    options = rpc, deployment, signer, outbox, config.depth, config.replace_after, interruptible(stop)
+    ways = config.depth, config.replace_after, interruptible(stop), round(config.max_fee * GWEI)
+    options = rpc, deployment, signer, outbox, *ways
     return RelayedClient(config.relay, config.relay_patience, *options) if config.relay else LedgerClient(*options)
 
 
@@ -126,8 +128,7 @@ def open_round(session: Session) -> int | None:
     """The number of the open round. Opens the next one when none is open: participants take turns, the others step in
     late. None if the last round, or the one that this node died in, has ended while it looked: that comes first.
     """
-    since, waiting, pause = time.monotonic(), False, SOON * session.poll
-    delay: float | None = None  # none before the first try
+    since, tries, waiting, pause = time.monotonic(), Tries(), False, SOON * session.poll
     while True:
         history = session.history()
         over = len(history.finalized) >= session.rules.training.rounds
@@ -139,11 +140,10 @@ def open_round(session: Session) -> int | None:
         roster = sorted(who for who, member in history.members.items() if member.takes_part(number))
         if session.address in roster and len(roster) >= session.rules.ledger.min_updates:
             turn = (roster.index(session.address) - number) % len(roster)
-            if time.monotonic() - since >= (turn * OPENING_TURN if delay is None else delay):
+            if time.monotonic() >= max(tries.at, since + turn * OPENING_TURN):
                 crash_point(Point.OPENING)
                 sent = session.send("open", number, lambda number=number: session.client.open(number))  # type: ignore[misc]
-                # Sent, it shows once it lies deep enough. Refused, somebody else was faster, and that shows then, too.
-                since, delay = time.monotonic(), SLOWEST if sent else min(SLOWEST, 2 * (delay or OPENING_TURN / 2))
+                tries.made(time.monotonic(), sent)
         elif not waiting:
             waiting = True
             session.report(

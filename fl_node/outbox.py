@@ -29,6 +29,10 @@ class JournalOutbox:
             database.executemany("INSERT INTO outbox VALUES (?, ?, ?, ?)", rows)
         crash_point(Point.PUT)
 
+    def clear(self) -> None:
+        with self._database.transaction() as database:
+            database.execute("DELETE FROM outbox")
+
     def remove(self, nonce: int) -> None:
         crash_point(Point.MINED)
         with self._database.transaction() as database:

@@ -70,9 +70,7 @@ def unsent_before(session: Session, number: int) -> list[Matrix] | None:
             residual = unsent_again(session, round_, participant, residual)
         except (Unavailable, VerificationError) as error:
             session.report("unsent lost", round_.number, reason=str(error))
-            residual = residual or [
-                np.zeros((layer.channels, layer.width), np.float32) for layer in session.layout.layers
-            ]
+            residual = [np.zeros((layer.channels, layer.width), np.float32) for layer in session.layout.layers]
         kept.keep(residual, round_.number)
         residual, _ = kept.before(session.layout, number)
     return residual

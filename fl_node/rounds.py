@@ -39,45 +39,49 @@ def run_round(session: Session, number: int) -> None:
     """
     round_ = session.round(number)
     session.load_model(round_.base_model)
-    commit(session, round_)
-    round_ = session.wait_while(number, Phase.COMMIT)
-    if session.phase(round_) is Phase.REVEAL:
-        reveal(session, round_)
-        round_ = session.wait_while(number, Phase.REVEAL)
+    session.wait_while(number, Phase.COMMIT, lambda now: commit(session, now))
+    round_ = session.wait_while(number, Phase.REVEAL, lambda now: reveal(session, now))
     if session.phase(round_) in (Phase.ATTEST, Phase.FINALIZED):
         session.journal.watch(number)
         crash_point(Point.WATCHED)
         results = gather_updates(session, round_)
-        derived = attest(session, number, results)
-        round_ = session.wait_while(number, Phase.ATTEST)
+        derived = derive_outcome(session, number, results)
+        round_ = session.wait_while(number, Phase.ATTEST, lambda now: attest(session, now, results, derived))
         if round_.phase is Phase.FINALIZED:
             update_model(session, round_, results, derived)
             crash_point(Point.UPDATED)
     settle(session, round_)
 
 
-def commit(session: Session, round_: Round) -> None:
+# What a node does in a phase: whether it was sent; None if there is nothing to do (any more).
+
+
+def commit(session: Session, round_: Round) -> bool | None:
     """Trains, selects, encodes, keeps the update in the journal, and commits its seal. The blob stays at home."""
     if round_.phase is not Phase.COMMIT or session.address not in round_.roster or session.address in round_.commits:
-        return
+        return None
     pending = session.journal.pending(round_.number) or prepare(session, round_)
     sealed = seal(session.domain, round_.number, session.address, pending.metadata)
     crash_point(Point.COMMITTING)
-    session.send("commit", round_.number, lambda: session.client.commit(round_.number, sealed))
+    sent = session.send("commit", round_.number, lambda: session.client.commit(round_.number, sealed))
     crash_point(Point.COMMITTED)
+    return sent
 
 
-def reveal(session: Session, round_: Round) -> None:
+def reveal(session: Session, round_: Round) -> bool | None:
     """Publishes the blob, now that commits are closed, and opens the seal."""
     number, pending = round_.number, session.journal.pending(round_.number)
     if pending is None or session.address not in round_.commits or session.address in round_.reveals:
-        return
+        return None
     packed, metadata = pack(pending.blob, session.layout, session.rules), pending.metadata
     crash_point(Point.REVEALING)
     session.patiently(lambda: session.store.put(packed, digest=Digest(metadata.update_digest)))
     crash_point(Point.PUBLISHED)
-    session.send("reveal", number, lambda: session.client.reveal(number, session.address, metadata), bytes=len(packed))
+    sent = session.send(
+        "reveal", number, lambda: session.client.reveal(number, session.address, metadata), bytes=len(packed)
+    )
     crash_point(Point.REVEALED)
+    return sent
 
 
 def gather_updates(session: Session, round_: Round) -> dict[str, Result]:
@@ -98,31 +102,47 @@ def gather_updates(session: Session, round_: Round) -> dict[str, Result]:
         told[:] = missing
         return session.pause_until(patience) and session.phase(session.round(number)) is Phase.ATTEST
 
-    results = gather(session.store, round_, session.layout, session.rules, common, session.threads, again)
+    own = own_update(session, round_)
+    results = gather(session.store, round_, session.layout, session.rules, common, session.threads, again, own)
     for who, result in results.items():
         if isinstance(result, Exception):
             session.report("excluded", number, participant=who, reason=str(result))
     return results
 
 
-def attest(session: Session, number: int, results: dict[str, Result]) -> Derived | None:
-    """Aggregates what passed and votes for the outcome; None if there was nothing to vote for any more. The model is in
-    the store before anyone can read of it.
+def own_update(session: Session, round_: Round) -> dict[str, bytes]:
+    """What this node has revealed in this round, from its journal."""
+    pending, mine = session.journal.pending(round_.number), round_.reveals.get(session.address)
+    return {session.address: pending.blob} if pending and mine == pending.metadata else {}
+
+
+def derive_outcome(session: Session, number: int, results: dict[str, Result]) -> Derived | None:
+    """Aggregates what passed; None if there is nothing to vote for (any more). The model is in the store before anyone
+    can read of it.
     """
     round_ = session.round(number)
-    if (
-        session.phase(round_) is not Phase.ATTEST
-        or session.address not in round_.roster
-        or session.address in round_.attestations
-    ):
+    if not _may_vote(session, round_):
         return None
-    derived, votes = derive(session, round_, accepted_updates(results)), verdicts_of(results, round_)
+    derived = derive(session, round_, accepted_updates(results))
     crash_point(Point.DERIVED)
     session.patiently(lambda: session.store.put(*weights.model_pieces(derived.model), digest=derived.digest))
     crash_point(Point.MODEL_PUBLISHED)
-    session.send("attest", number, lambda: session.client.attest(number, derived.digest, votes))
-    crash_point(Point.ATTESTED)
     return derived
+
+
+def attest(session: Session, round_: Round, results: dict[str, Result], derived: Derived | None) -> bool | None:
+    """Votes for the outcome."""
+    if derived is None or not _may_vote(session, round_):
+        return None
+    votes = verdicts_of(results, round_)
+    sent = session.send("attest", round_.number, lambda: session.client.attest(round_.number, derived.digest, votes))
+    crash_point(Point.ATTESTED)
+    return sent
+
+
+def _may_vote(session: Session, round_: Round) -> bool:
+    votes = session.address in round_.roster and session.address not in round_.attestations
+    return votes and session.phase(round_) is Phase.ATTEST
 
 
 def update_model(session: Session, round_: Round, results: dict[str, Result], derived: Derived | None) -> None:

@@ -11,7 +11,7 @@ import torch
 from chain.client import LedgerClient
 from chain.errors import Reverted
 from chain.protocol.digest import Digest
-from chain.protocol.errors import Pending, RoundledgerError, Unavailable
+from chain.protocol.errors import Pending, RoundledgerError, Unavailable, VerificationError
 from chain.protocol.history import History
 from chain.protocol.round import Phase, Round
 from chain.protocol.rules import Rules
@@ -93,6 +93,21 @@ def retried(
 
 
 @dataclass
+class Tries:
+    """When to do again what the ledger does not show yet. What was sent is kept alive (`chain.flight`), and shows once
+    it lies deep enough; a refusal may be one of a server that is a block behind. Seconds of one clock.
+    """
+
+    at: float = 0.0
+    wait: float = CLOCKS
+
+    def made(self, now: float, sent: bool) -> None:
+        """It was tried now, and sent or refused."""
+        self.at = now + (SLOWEST if sent else self.wait)
+        self.wait = min(SLOWEST, 2 * self.wait)
+
+
+@dataclass
 class Session:
     """One node at work: its rules, identity, views of the ledger and the store, its data, and the newest finalized
     model.
@@ -117,8 +132,11 @@ class Session:
     model: Tensors = field(default_factory=dict)
     layout: Layout = field(default_factory=lambda: Layout(()))
     model_digest: Digest | None = None
-    spare: Tensors = field(default_factory=dict)  # memory for the next model: an earlier one, or none
+    earlier: Tensors = field(default_factory=dict)  # the model before, where the server has momentum
+    earlier_digest: Digest | None = None
+    spare: Tensors = field(default_factory=dict)  # memory for the next model: one that nobody needs any more, or none
     _reported: str = ""  # the transaction reported last
+    _refused: tuple[str, int, str] = ("", 0, "")  # the refusal reported last
 
     # ------------------------------------------------------ looking
 
@@ -151,15 +169,28 @@ class Session:
         """Makes the finalized model `digest` the present one; from its blob if this node did not derive it itself."""
         if digest == self.model_digest:
             return
-        self.set_model(self.patiently(lambda: fetch_model(self.store, digest, self.rules)), digest)
+        self.set_model(self.fetched_model(digest), digest)
         self.spare = {}  # what was fetched is no memory to write to
         self.report("caught up", 0, model=str(digest))
 
     def set_model(self, model: Tensors, digest: Digest) -> None:
-        own = all(tensor.flags.writeable for tensor in self.model.values())
-        self.spare = self.model if own else {}
+        free = self.model
+        if self.rules.aggregation.server_momentum:
+            free, self.earlier, self.earlier_digest = self.earlier, self.model, self.model_digest
+        self.spare = free if all(tensor.flags.writeable for tensor in free.values()) else {}
         self.model, self.model_digest = model, digest
         self.layout = Layout.of(model, self.rules.selection.layers)
+
+    def fetched_model(self, digest: Digest) -> Tensors:
+        """A finalized model, by its blob. One that was damaged may be mended, and speaks against nobody."""
+
+        def look() -> Tensors:
+            try:
+                return fetch_model(self.store, digest, self.rules)
+            except VerificationError as error:
+                raise Unavailable(error.code, f"model {digest.short}", error) from None
+
+        return self.patiently(look)
 
     def common_set(self, round_: Round) -> tuple[int, ...] | None:
         """The channels that all send in this round; None if each chooses its own. From what this node has verified
@@ -181,7 +212,7 @@ class Session:
         last = self.ledger.history.last_finalized(round_.number)
         if last is None or not self.rules.aggregation.server_momentum:
             return None
-        return self.patiently(lambda: fetch_model(self.store, last.base_model, self.rules))
+        return self.earlier if self.earlier_digest == last.base_model else self.fetched_model(last.base_model)
 
     # ------------------------------------------------------ waiting
 
@@ -209,17 +240,21 @@ class Session:
         """
         return round_.next_phase(self.rules.ledger.min_updates) if self.ledger.depth else round_.phase
 
-    def wait_while(self, number: int, phase: Phase) -> Round:
-        """Waits until round `number` has left `phase`. Closes one whose window has passed, if nobody's action does."""
-        again, wait, clocks = 0.0, 0.0, CLOCKS
+    def wait_while(self, number: int, phase: Phase, act: Callable[[Round], bool | None] = lambda _: None) -> Round:
+        """Waits until round `number` has left `phase`. Closes one whose window has passed, if nobody's action does.
+
+        `act` is what this node does in it, again as long as the ledger does not show it: it returns whether that was
+        sent, or None when there is nothing to do.
+        """
+        wait, acting, closing = 0.0, Tries(), Tries()
         while self.phase(round_ := self.round(number)) is phase:
+            if self.clock.time() >= acting.at and (sent := act(round_)) is not None:
+                acting.made(self.clock.time(), sent)
             wait = wait or SOON * self.poll * max(1.0, len(round_.roster) / CROWD)
             turn = round_.roster.get(self.address, len(round_.roster) + 1)
             patience = STAGGER * (turn - 1) + SLOWEST * (self._next_phase(round_) is not round_.phase)
-            if self.clock.time() >= max(again, round_.deadline + patience):
-                sent = self._close_phase(round_)
-                # Sent, it shows once it lies deep enough. Refused, the chain's clock is behind, or another was faster.
-                again, clocks = self.clock.time() + (SLOWEST if sent else clocks), min(SLOWEST, 2 * clocks)
+            if self.clock.time() >= max(closing.at, round_.deadline + patience):
+                closing.made(self.clock.time(), self._close_phase(round_))
             self.pause(wait)
             wait = min(self.poll, LONGER * wait)
         return round_
@@ -244,7 +279,9 @@ class Session:
         try:
             receipt = self.patiently(call)
         except Reverted as refusal:
-            self.report("refused", number, action=action, reason=str(refusal))
+            if (said := (action, number, str(refusal))) != self._refused:
+                self.report("refused", number, action=action, reason=str(refusal))
+            self._refused = said
             return False
         except Pending as slow:
             self.report("waiting", number, action=action, reason=str(slow))

@@ -21,6 +21,12 @@ def state_files(folder: Path) -> list[Path]:
     return [path for kind in KINDS for path in folder.glob(f"{kind}-*.bin")]
 
 
+def unfinished_files(folder: Path, *names: str) -> list[Path]:
+    """What a process that died was about to write (see `chain.files`): state files, and files of these names."""
+    patterns = [*(f".{kind}-*.bin.*" for kind in KINDS), *(f".{name}.*" for name in names)]
+    return [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
+
+
 def write_state_file(path: Path, *parts: bytes | memoryview) -> None:
     """Whole and durably, for its owner alone. Raises ConfigError."""
     with writing_to(path):

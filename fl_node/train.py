@@ -65,8 +65,8 @@ def train(
     `seed` decides the order of the records in every epoch, and whatever the module itself draws (dropout). The caller's
     random state, threads and determinism settings are restored. They belong to the process: one training at a time.
 
-    Raises ConfigError when there are no records or one has no label, TrainingDiverged naming epoch and step (from 1)
-    when the loss or a weight is not finite.
+    Raises ConfigError when there are no records, one has no label, or the module fails; TrainingDiverged naming epoch
+    and step (from 1) when the loss or a weight is not finite.
     """
     if not len(records) or not records.labelled:
         raise ConfigError(records.source, "training needs records, and a label for each of them")
@@ -79,6 +79,9 @@ def train(
                 if progress is not None:
                     progress(step, total)
             loss, accuracy = _measure(module.eval(), inputs, labels)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:  # the federation's own code, or torch in it
+            problem = f"fails in training: {type(error).__name__}: {str(error)[:300]}"
+            raise ConfigError(f"model factory {rules.model.factory!r}", problem) from error
         finally:
             module.train(was_training)
     return TrainResult(loss, accuracy, step)

@@ -28,8 +28,13 @@ def node_run(
 
     keep_freed_memory()
     stop = threading.Event()
+
+    def stop_soon(number: int, _: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)  # asked again, it ends at once: what it was doing is in its journal
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, stop_soon)
 
     def report(kind: str, round_number: int, **values: Any) -> None:
         if as_json:

@@ -64,7 +64,11 @@ def take_part(sessions: Sequence[Session], number: int, *, until: Phase = Phase.
 def attest_and_update(sessions: Sequence[Session], number: int) -> None:
     reach(sessions[0], number, Phase.ATTEST, Phase.FINALIZED)
     results = [rounds.gather_updates(session, session.round(number)) for session in sessions]
-    derived = [rounds.attest(session, number, result) for session, result in zip(sessions, results, strict=True)]
+    derived = [
+        rounds.derive_outcome(session, number, result) for session, result in zip(sessions, results, strict=True)
+    ]
+    for session, result, outcome in zip(sessions, results, derived, strict=True):
+        rounds.attest(session, session.round(number), result, outcome)
     reach(sessions[0], number, Phase.FINALIZED)
     for session, result, model in zip(sessions, results, derived, strict=True):
         rounds.update_model(session, session.round(number), result, model)

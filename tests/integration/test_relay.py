@@ -18,6 +18,8 @@ from conftest import MAKE
 from harness import Federation, Nodes
 
 from chain.devnet import Devnet
+from chain.errors import Reverted
+from chain.protocol.errors import Unavailable
 from chain.protocol.events import decode
 from chain.reader import LedgerReader
 from chain.relayed import RelayedClient
@@ -97,12 +99,55 @@ def test_a_relayer_that_dies_or_lies_costs_no_round(federation: MAKE, nodes: Nod
     assert found["Committed"] == found["Revealed"] == 6
 
 
+BROUGHT = {"transaction": "0x" + "11" * 32, "block": 1, "gas": 1, "items": 1}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"transaction": "0x11", "block": 1e999, "gas": 1}',
+        b'{"transaction": "0x11", "block": "1", "gas": 1}',
+        b'{"transaction": "0x11", "block": -1, "gas": 1}',
+        b'{"transaction": "0x11", "block": 1, "gas": 9e99}',
+        b'{"transaction": 7, "block": 1, "gas": 1}',
+        json.dumps({**BROUGHT, "block": 10**400}).encode(),
+        json.dumps({**BROUGHT, "transaction": "x" * 10_000}).encode(),
+        b"[]",
+        b"7",
+        b"\xff",
+    ],
+)
+def test_an_answer_that_is_none_is_as_if_there_were_none(made_open: Federation, answer: bytes) -> None:
+    with liar(answer) as url:
+        client = RelayedClient(url, 1.0, made_open.url, made_open.deployment, made_open.accounts[0])
+        assert client._ask("commit", {}) is None
+
+
+@pytest.fixture
+def made_open(federation: MAKE) -> Federation:
+    return federation(2, rounds=1, **LONG)
+
+
+@pytest.mark.parametrize("wei", [0, 1])
+def test_a_participant_that_cannot_pay_leaves_it_to_others_to_open(federation: MAKE, devnet: Devnet, wei: int) -> None:
+    """A single wei that somebody sends it changes nothing."""
+    made = federation(2, rounds=1, **LONG)
+    devnet.fund(made.address(1), wei)
+    with liar(b"") as url:
+        client = RelayedClient(url, 1.0, made.url, made.deployment, made.accounts[0])
+        with pytest.raises(Reverted, match="has no funds to open"):
+            client.open(1)
+        made.client(2).open(1)
+        with pytest.raises(Unavailable, match="it has not brought the commit, and there are no funds here"):
+            client.commit(1, b"\x11" * 28)
+        client.keep_alive(0)
+
+
 @contextlib.contextmanager
-def liar() -> Iterator[str]:
+def liar(body: bytes = json.dumps(BROUGHT).encode()) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            body = json.dumps({"transaction": "0x" + "11" * 32, "block": 1, "gas": 1, "items": 1}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -121,7 +166,7 @@ def liar() -> Iterator[str]:
 
 
 def test_what_a_reorganisation_takes_back_is_sent_directly(federation: MAKE, devnet: Devnet) -> None:
-    """The relayer is gone when its transaction is: the participant's own client sees that its commit is missing."""
+    """The relayer is gone when its transaction is: the participant asks again, and does it itself."""
     made = federation(3, rounds=1, **LONG)
     with relayer(made) as (url, _):
         client = RelayedClient(url, 10.0, made.url, made.deployment, made.accounts[0])
@@ -130,8 +175,7 @@ def test_what_a_reorganisation_takes_back_is_sent_directly(federation: MAKE, dev
     assert events(made)["CommitsRelayed"] == 1
     devnet.rpc.call("anvil_reorg", 1, [])
     assert events(made)["CommitsRelayed"] == 0
-    client._looked = 0.0  # a look is due
-    client.keep_alive(0)
+    client.commit(1, b"\x11" * 28)
     assert events(made)["Committed"] == 1
 
 

@@ -180,7 +180,7 @@ def test_ledger_reads_final_blocks_only(net: Devnet, tmp_path: Path) -> None:
     made = found_federation(tmp_path, net, 2, 1, None, **LONG)
     reading = ledger(made, "finalized")
     with pytest.raises(Pending, match="the ledger begins in block"):
-        ledger(replace(made, deployment=made.deployment.model_copy(update={"block": 99})), "finalized").sync()
+        ledger(replace(made, deployment=made.deployment.model_copy(update={"block": 3})), "finalized").sync()
     made.client(1).open(1)
     assert reading.sync().current is None
     mine(net, 2)

@@ -1,7 +1,8 @@
 """An account's transactions when things go wrong on the way: each action is done once, whatever happens."""
 
 import itertools
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -213,13 +214,26 @@ def test_offer_that_has_become_too_low_is_raised_at_once(anvil: Devnet) -> None:
 
 @given(st.integers(0, 2**80), st.integers(0, 2**80), st.integers(0, 2**80), st.integers(0, 2**80))
 def test_raised_offer_is_an_eighth_more_in_both_fields_or_none(tip: int, more: int, now_tip: int, base: int) -> None:
-    paid, now = Fees(tip, tip + more), Fees(now_tip, now_tip + base)
-    higher = raised(paid, now)
-    if higher is None:
-        assert paid.limit >= 10 * now.limit  # nobody pays endlessly
+    paid, now, ceiling = Fees(tip, tip + more), Fees(now_tip, now_tip + base), 2**80
+    higher = raised(paid, now, ceiling)
+    if higher is None:  # nobody pays endlessly
+        assert paid.limit >= 10 * now.limit or max(paid.limit * 9 // 8 + 1, now.limit, tip * 9 // 8 + 1) > ceiling
     else:
-        assert 8 * higher.tip >= 9 * paid.tip and 8 * higher.limit >= 9 * paid.limit
+        assert 8 * higher.tip >= 9 * paid.tip and 8 * higher.limit >= 9 * paid.limit and higher.limit <= ceiling
         assert higher.tip >= now.tip and higher.limit >= max(now.limit, higher.tip)
+
+
+def test_a_price_that_a_server_makes_up_is_not_offered(anvil: Devnet) -> None:
+    class Dear(Rpc):
+        def batch(self, calls: Sequence[Any]) -> list[Any]:
+            named = zip(calls, super().batch(calls), strict=True)
+            return [hex(10**15) if call[0] == "eth_maxPriorityFeePerGas" else answer for call, answer in named]
+
+    account, outbox = rich(anvil), MemoryOutbox()
+    Sender(Dear(anvil.url), account, outbox, depth=5, max_fee=10**10).send("commit 1", payment(b"x"))
+    (entry,) = outbox.entries()
+    assert Fees.of(decode(entry.raw[-1])) == Fees(10**10, 10**10)
+    assert data_of(mined(anvil, account)) == [b"x"]
 
 
 # ---------------------------------------------------------------------- funds
@@ -299,6 +313,86 @@ def test_refusal_that_is_none_of_these_leaves_nothing_behind(anvil: Devnet) -> N
     assert outbox.entries() == []
     Sender(anvil.url, account, outbox).send("commit 1", payment(b"x"))
     assert data_of(mined(anvil, account)) == [b"x"]
+
+
+def test_nonce_that_a_server_made_up_is_given_up_in_time(anvil: Devnet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chain.sender.REVIVE", 0.0)
+
+    class Liar(Rpc):
+        def batch(self, calls: Sequence[Any]) -> list[Any]:
+            named = zip(calls, super().batch(calls), strict=True)
+            return ["0x1000" if call[2:] == ("pending",) else answer for call, answer in named]
+
+    account, outbox = rich(anvil), MemoryOutbox()
+    with pytest.raises(Pending):
+        Sender(Liar(anvil.url), account, outbox, depth=5, timeout=0.1).send("commit 1", payment(b"x"))
+    assert [entry.nonce for entry in outbox.entries()] == [0x1000]
+    sender = Sender(anvil.url, account, outbox, depth=5, replace_after=0.1)
+    for _ in range(3):
+        sender.keep_alive(0)
+        time.sleep(0.11)
+    assert outbox.entries() == []
+    sender.send("commit 1", payment(b"x"))
+    assert data_of(mined(anvil, account)) == [b"x"]
+
+
+def test_what_is_refused_for_good_stops_nothing_else(anvil: Devnet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes it no more, as one with a lower limit of gas."""
+    monkeypatch.setattr("chain.sender.REVIVE", 0.0)
+    account, outbox = rich(anvil), MemoryOutbox()
+    anvil.rpc.call("evm_mine")
+    Sender(anvil.url, account, outbox, depth=5).send("commit 1", payment(b"x"))
+    anvil.rpc.call("anvil_reorg", 1, [])
+
+    class Strict(Rpc):
+        def call(self, method: str, *params: Any) -> Any:
+            if method == "eth_sendRawTransaction":
+                raise RpcError(method, 3, "execution reverted")
+            return super().call(method, *params)
+
+    sender = Sender(Strict(anvil.url), account, outbox, depth=5, replace_after=0.1)
+    for look in range(3):
+        assert len(outbox.entries()) == (look < 2)
+        sender.keep_alive(0)
+        time.sleep(0.11)
+
+
+def test_nonce_that_another_program_is_using_is_left_to_it(anvil: Devnet) -> None:
+    """Where a server does not count what waits, both choose the same nonce: the second does not outbid the first."""
+    account, outbox = rich(anvil), MemoryOutbox()
+
+    class Forgetful(Rpc):
+        def batch(self, calls: Sequence[Any]) -> list[Any]:
+            return super().batch([(*call[:2], "latest") if call[2:] == ("pending",) else call for call in calls])
+
+    with Manual(anvil) as mine:
+        with pytest.raises(Pending):
+            Sender(anvil.url, account, timeout=0.1).send(None, payment(b"theirs"))
+        sender = Sender(Forgetful(anvil.url), account, outbox, depth=5)
+        with pytest.raises(Unavailable, match="another program uses every nonce"):
+            sender.send("commit 1", payment(b"ours"))
+        assert outbox.entries() == []
+        mine()
+    sender.send("commit 1", payment(b"ours"))
+    assert data_of(mined(anvil, account)) == [b"theirs", b"ours"]
+
+
+@pytest.mark.parametrize("answer", ["0x" + "f" * 400, hex(2**63), hex(-1), 7, None, "", "0x", [], {}, 1e999])
+@pytest.mark.parametrize(
+    "method", ["eth_getTransactionCount", "eth_estimateGas", "eth_maxPriorityFeePerGas", "eth_getBalance"]
+)
+def test_numbers_of_no_chain_are_senseless(anvil: Devnet, method: str, answer: Any) -> None:
+    class Senseless(Rpc):
+        def call(self, asked: str, *params: Any) -> Any:
+            if asked == "eth_sendRawTransaction" and method == "eth_getBalance":
+                raise RpcError(asked, -32000, "insufficient funds")
+            return answer if asked == method else super().call(asked, *params)
+
+        def batch(self, calls: Sequence[Any]) -> list[Any]:
+            return [self.call(*call) for call in calls]
+
+    with pytest.raises((Unavailable, ConfigError)):
+        Sender(Senseless(anvil.url), rich(anvil)).send("commit 1", payment(b"x"))
 
 
 def test_waiting_for_a_block_can_be_ended_and_loses_nothing(anvil: Devnet) -> None:

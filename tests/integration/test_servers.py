@@ -1,5 +1,6 @@
 """Several RPC servers: one that dies is replaced, one that is behind is waited for, one that lies is found."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,10 +35,10 @@ def senseless(method: str, params: list[Any], result: Any) -> Any:
 
 
 def behind(method: str, params: list[Any], result: Any) -> Any:
-    """It has no block above 3."""
-    if method == "eth_getBlockByNumber" and (result is None or int(result["number"], 16) > 3):
+    """It has no block above 2."""
+    if method == "eth_getBlockByNumber" and (result is None or int(result["number"], 16) > 2):
         return None
-    if method == "eth_call" and int(params[1], 16) > 3:
+    if method == "eth_call" and int(params[1], 16) > 2:
         raise RpcError(method, -32602, "unknown block")
     return result
 
@@ -114,7 +115,7 @@ def test_all_servers_down_is_unavailable_and_shows_no_key() -> None:
     assert "SECRET" not in str(caught.value)
     with pytest.raises(Unavailable):
         rpc.batch([("eth_chainId",), ("eth_blockNumber",)])
-    assert rpc.elsewhere([("eth_chainId",)]) == []
+    assert rpc.elsewhere([("eth_chainId",)], "") == []
 
 
 def test_refusal_is_an_answer_and_no_reason_to_ask_another(net: Devnet) -> None:
@@ -137,6 +138,8 @@ def test_one_server_needs_no_comparison(net: Devnet) -> None:
 
 def test_replacement_of_another_chain_is_not_trusted(made: Federation) -> None:
     with Devnet.start() as other, ExitStack() as stack:
+        for _ in range(5):
+            other.increase_time(1)
         first = stack.enter_context(proxy(made.url, honest))
         reading = ledger(made, first, other.url)
         reading.sync()
@@ -181,17 +184,81 @@ def test_servers_that_disagree_about_the_head_are_both_named(made: Federation, l
     assert str(error).startswith("L2 head at block ")
 
 
-def test_server_that_is_behind_away_or_senseless_does_not_disagree(made: Federation) -> None:
-    with proxy(made.url, behind) as slow:
-        for others in ([slow], [NOBODY], [slow, NOBODY]):
-            assert len(ledger(made, made.url, *others).sync().members) == 2
+def test_server_that_is_away_or_senseless_does_not_disagree(made: Federation) -> None:
+    assert len(ledger(made, made.url, NOBODY).sync().members) == 2
     with proxy(made.url, senseless) as url:
         assert len(ledger(made, made.url, url).sync().members) == 2
 
 
+def test_block_that_another_server_does_not_have_yet_is_waited_for(made: Federation) -> None:
+    """Whoever invents blocks is always ahead. One that has had no new block for long no longer follows the chain."""
+    with proxy(made.url, behind_latest) as slow:
+        reading = ledger(made, made.url, slow)
+        with pytest.raises(Unavailable) as caught:
+            reading.sync()
+        assert made.url in str(caught.value) and f"{slow} ends at block 2" in str(caught.value)
+        assert reading.history.events == 0, "nothing of it was believed"
+    with proxy(made.url, stopped) as stale:
+        assert len(ledger(made, made.url, stale).sync().members) == 2
+
+
+def test_server_that_goes_away_after_its_answer_is_compared_all_the_same(made: Federation) -> None:
+    """Which server gave the reading counts, not which one answered last."""
+    with proxy(made.url, another_head) as liar:
+        rpc = connect([liar, made.url])
+        assert isinstance(rpc, Servers)
+        reader = LedgerReader(rpc, made.deployment)
+        reading = reader.read(made.deployment.block, reader.block_number())
+        assert reading.server == liar
+        rpc.pass_over()
+        rpc.call("eth_chainId")
+        assert rpc.name == made.url
+        with pytest.raises(VerificationError, match=r"L2 head at block \d+"):
+            reader.compare(reading, buried=False)
+
+
+def test_first_server_that_stands_still_is_reported_with_the_one_that_is_ahead(
+    made: Federation, net: Devnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = net.rpc.call("eth_getBlockByNumber", "0x2", False)
+
+    def still(method: str, params: list[Any], result: Any) -> Any:
+        latest = method == "eth_getBlockByNumber" and params[0] == "latest"
+        return second if latest else behind_latest(method, params, result)
+
+    for _ in range(3):
+        net.increase_time(1)
+    with proxy(made.url, still) as stale:
+        reading = ledger(made, stale, made.url)
+        reading.sync()
+        monkeypatch.setattr("fl_node.ledger.RECHECK", 0.0)
+        with pytest.raises(Unavailable, match=rf"{stale}.*it ends at block 2, {made.url} at"):
+            reading.sync()
+
+
+def test_server_that_is_behind_what_was_seen_is_passed_over(made: Federation) -> None:
+    seen = ledger(made, made.url)
+    seen.sync()
+    with proxy(made.url, behind_latest) as slow:
+        rpc = connect([slow, made.url])
+        again = Ledger(LedgerReader(rpc, made.deployment), made.rules, seen.save())
+        with pytest.raises(Unavailable, match="was seen before"):
+            again.sync()
+        assert again.sync().events == seen.history.events
+        assert rpc.name == made.url
+
+
+def test_server_that_has_not_come_to_the_ledger_yet_has_no_other_contract(made: Federation) -> None:
+    def syncing(method: str, params: list[Any], result: Any) -> Any:
+        return {"eth_blockNumber": "0x0", "eth_getCode": "0x"}.get(method, result)
+
+    with proxy(made.url, syncing) as url, pytest.raises(Unavailable, match="it is at block 0, the ledger was deployed"):
+        ledger(made, url).sync()
+
+
 def test_server_that_is_behind_is_waited_for_after_a_failure(made: Federation) -> None:
     """What one server has shown is not taken back because the next one does not know of it yet."""
-    with proxy(made.url, behind_latest) as slow, ExitStack() as stack:
+    with proxy(made.url, stopped) as slow, ExitStack() as stack:
         first = stack.enter_context(proxy(made.url, honest))
         reading = ledger(made, first, slow)
         seen = reading.sync().events
@@ -202,9 +269,19 @@ def test_server_that_is_behind_is_waited_for_after_a_failure(made: Federation) -
 
 def behind_latest(method: str, params: list[Any], result: Any) -> Any:
     """Its newest block is the second."""
+    if method == "eth_blockNumber":
+        return "0x2"
     if method == "eth_getBlockByNumber" and params[0] == "latest":
         return result | {"number": "0x2"}
     return behind(method, params, result)
+
+
+def stopped(method: str, params: list[Any], result: Any) -> Any:
+    """The same, and that was long ago."""
+    found = behind_latest(method, params, result)
+    if method == "eth_getBlockByNumber" and params[0] == "latest":
+        return found | {"timestamp": hex(int(time.time()) - 600)}
+    return found
 
 
 @pytest.fixture

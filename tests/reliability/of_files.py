@@ -63,7 +63,7 @@ def _journal(name: str, change: Change, read: Read, seeds: Seeds, bad: Bombs = b
 def _prepared(folder: Path) -> Path:
     """A state folder in which every kind of thing is kept."""
     journal = Journal(folder)
-    journal.bind(1, ADDRESS)
+    journal.bind(1, ADDRESS, ADDRESS)
     journal.save_checkpoint(Checkpoint(3, bytes(28), 7))
     for accepted in (True, False):
         blob = blobs(DENSE)[0]
@@ -103,7 +103,7 @@ def _journals() -> list[Decoder]:
 
     return [
         _fact("checkpoint", Journal.checkpoint),
-        _fact("ledger", lambda journal: journal.bind(1, ADDRESS)),
+        _fact("ledger", lambda journal: journal.bind(1, ADDRESS, ADDRESS)),
         _fact("watched", Journal.unfinished_round),
         _fact("pending", lambda journal: journal.pending(ROUND)),
         _journal(

@@ -196,7 +196,9 @@ class Stage:
             rounds.reveal(session, session.round(number))
         reach(first, number, Phase.ATTEST)
         results = rounds.gather_updates(first, first.round(number))
-        derived = rounds.attest(first, number, results)  # the second leaves the vote that decides to the victim
+        derived = rounds.derive_outcome(first, number, results)
+        # The second leaves the vote that decides to the victim.
+        rounds.attest(first, first.round(number), results, derived)
         reach(first, number, Phase.FINALIZED)
         for session, model in ((first, derived), (second, None)):
             rounds.update_model(session, session.round(number), results, model)

@@ -108,9 +108,8 @@ class Reader:
     def read(self, first: int, last: int, before: Block | None = None) -> Reading:
         logs, heads = self._said()
         former = self._block(before.number, heads).hash if before else None
-        return Reading(
-            self._block(last, heads), [log for log in logs if first <= log.block <= last], heads[last - 1], former
-        )
+        between = [log for log in logs if first <= log.block <= last]
+        return Reading("simulated", self._block(last, heads), between, heads[last - 1], former)
 
     def compare(self, reading: Reading, *, buried: bool) -> None:
         """There is no other server."""

@@ -189,7 +189,13 @@ CSV_PROBLEMS = {
     "duplicate column": ("id,age,dose,age,label\np,1,1,1,no\n", "duplicate column 'age' (columns 2 and 4)"),
     "open quote": (
         GOOD.replace("p2", '"p2'),
-        "a double quote is opened and never closed (in the row that starts on line 3)",
+        "a stray double quote in the row that starts on line 3: unexpected end of data (quotes stand around a whole "
+        'cell, and twice within one: "5"" wide")',
+    ),
+    "stray quotes": (
+        GOOD.replace("p1", '"5 wide').replace("p2", '6" wide'),
+        "a stray double quote in the row that starts on line 2: ',' expected after '\"' (quotes stand around a whole "
+        'cell, and twice within one: "5"" wide")',
     ),
     "binary": (b"\x89PNG\r\n\x1a\n\0\0\0", "not a CSV file (expected UTF-8 text with a header line)"),
     "UTF-16": (GOOD.encode("utf-16"), "not a CSV file (expected UTF-8 text with a header line)"),

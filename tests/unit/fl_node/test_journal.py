@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import chain.files
+from chain.outbox import Entry
 from chain.protocol.digest import Digest
 from chain.protocol.errors import ConfigError
 from chain.protocol.seal import Metadata
@@ -472,7 +473,7 @@ def test_a_damaged_fact_is_a_configuration_error(kept: Journal, name: str, value
     looks: dict[str, Callable[[Journal], object]] = {
         "checkpoint": lambda journal: journal.checkpoint(),
         "watched": lambda journal: journal.unfinished_round(),
-        "ledger": lambda journal: journal.bind(1, "0xabc"),
+        "ledger": lambda journal: journal.bind(1, "0xabc", "0xdef"),
     }
     assert f"damaged {name}" in refused(kept.folder, looks.get(name, lambda journal: None))
 
@@ -519,10 +520,10 @@ def test_checkpoint_round_trip(journal: Journal) -> None:
 
 def test_a_state_folder_belongs_to_one_ledger(journal: Journal) -> None:
     for _ in range(2):
-        journal.bind(31337, "0xabc")
+        journal.bind(31337, "0xabc", "0xdef")
     for chain_id, ledger in ((1, "0xabc"), (31337, "0xdef")):
         with pytest.raises(ConfigError, match="0xabc on chain 31337"):
-            journal.bind(chain_id, ledger)
+            journal.bind(chain_id, ledger, "0xdef")
         journal = reopened(journal)
 
 
@@ -549,11 +550,35 @@ def test_a_prepared_round_is_unfinished(journal: Journal) -> None:
     assert journal.unfinished_round() is None
 
 
+def test_the_users_own_hidden_files_are_left_alone(journal: Journal) -> None:
+    mine = [journal.folder / name for name in (".env", ".password", ".secrets")]
+    rest = [
+        journal.folder / name for name in (".residual-00.bin.x1", ".blob-00.bin.x2", ".journal.db.x3", ".secret.x4")
+    ]
+    for path in mine + rest:
+        path.write_text("x")
+    (journal.folder / ".snapshot").mkdir()
+    journal = reopened(journal)
+    assert all(path.exists() for path in mine) and not any(path.exists() for path in rest)
+
+
+def test_another_account_does_not_wait_for_what_the_one_before_has_sent(journal: Journal) -> None:
+    journal.bind(31337, "0xabc", "0x1")
+    journal.outbox.put(Entry("commit 1", 7, (b"signed",)))
+    journal.bind(31337, "0xabc", "0x1")
+    assert len(journal.outbox.entries()) == 1
+    journal = reopened(journal)
+    journal.bind(31337, "0xabc", "0x2")
+    assert journal.outbox.entries() == []
+
+
 def test_common_norms_come_back_for_the_same_updates_alone(journal: Journal) -> None:
     norms = Norms.of([0, 1, 2**64, 2**128 - 1])
     first, second = {"0xA": pending(1).metadata, "0xB": pending(2).metadata}, {"0xA": pending(1).metadata}
     assert journal.common_norms(first) is None
     journal.keep_common_norms(first, norms)
+    assert journal.common_norms(first) is None  # not before the round is settled
+    journal.settle(1, accepted=True)
     journal = reopened(journal)
     found = journal.common_norms(first)
     assert found is not None and list(found) == list(norms)

@@ -82,7 +82,9 @@ from torch import nn
 class Net(nn.Module):
     def __init__(self, width, classes, dtype=torch.float32):
         super().__init__()
-        self.norm = nn.BatchNorm1d(width)
+        self.norm = nn.BatchNorm1d(width, track_running_stats=False)
+        self.register_buffer("scale", torch.ones(width))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
         self.first = nn.Linear(width, width)
         self.second = nn.Linear(width, width)
         self.second.weight = self.first.weight
@@ -114,17 +116,38 @@ def test_own_factory_with_tied_weights_and_buffers(own_module: Path) -> None:
     module = build_model(rules("federation_models:good", (4,), 3), 5)
     assert module.training
     assert sorted(to_tensors(module)) == [
-        *("first.bias", "first.weight", "norm.bias", "norm.running_mean", "norm.running_var", "norm.weight"),
-        *("output.bias", "output.weight", "second.bias"),
+        *("first.bias", "first.weight", "norm.bias", "norm.weight"),
+        *("output.bias", "output.weight", "scale", "second.bias"),
     ]
-    counted = module.get_buffer("norm.num_batches_tracked")
-    assert counted.item() == 0
+    counted, scratch = module.get_buffer("seen"), module.get_buffer("scratch")
     counted += 3
+    scratch += 3
     changed = {name: tensor + 1 for name, tensor in to_tensors(module).items()}
     load_tensors(module, changed)
     assert all(np.array_equal(tensor, changed[name]) for name, tensor in to_tensors(module).items())
     assert module.get_parameter("second.weight") is module.get_parameter("first.weight")
-    assert module.get_buffer("norm.num_batches_tracked").item() == 3
+    assert counted.item() == 0 and scratch.tolist() == [
+        1,
+        1,
+    ]  # as they were built
+
+
+def test_running_statistics_are_refused(own_module: Path) -> None:
+    own_module.write_text(OWN.replace(", track_running_stats=False", ""))
+    with pytest.raises(ConfigError, match=r"layer norm \(BatchNorm1d\) keeps running statistics"):
+        build_model(rules("federation_models:good", (4,), 3), 5)
+
+
+@pytest.mark.parametrize("layer", ["nn.Conv3d(1, 2, 2)", "nn.LazyConv2d(2, 2)", "nn.LazyConv3d(2, 2)"])
+def test_convolutions_of_every_kind(own_module: Path, layer: str) -> None:
+    own_module.write_text(f"""
+from torch import nn
+def good(shape, classes):
+    return nn.Sequential({layer}, nn.Flatten(), nn.LazyLinear(classes))
+""")
+    shape = (1, 3, 3, 3) if "3d" in layer else (1, 3, 3)
+    module = build_model(rules("federation_models:good", shape, 3), 5)
+    assert all(tensor.flags.c_contiguous for tensor in to_tensors(module).values())
 
 
 @pytest.mark.parametrize(

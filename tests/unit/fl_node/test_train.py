@@ -139,7 +139,7 @@ def test_training_does_not_load_the_compiler_of_torch() -> None:
 DROPOUT = """
 from torch import nn
 def net(shape, classes):
-    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, classes), nn.BatchNorm1d(classes))
+    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, classes), nn.GroupNorm(2, classes))
 """
 
 
