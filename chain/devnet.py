@@ -158,7 +158,7 @@ def down(directory: Path) -> bool:
         running = info is not None and _alive(info)
         if info is not None and running:
             if info.state is not None:
-                with Rpc(info.url, SAVE_LIMIT, STATE_LIMIT) as rpc:
+                with Rpc(info.url, SAVE_LIMIT, STATE_LIMIT) as rpc, _no_more_blocks(rpc, info.kind):
                     _save(rpc, info.kind, Path(info.state), Path(info.state))
             _end_detached(info)
         (directory / RECORD).unlink(missing_ok=True)
@@ -202,6 +202,19 @@ def _save(rpc: Rpc, kind: Kind, path: Path, home: Path | None) -> None:
             raise ConfigError(path, f"the state cannot be saved: {error.strerror}") from None
     elif home is None or path.absolute() != home.absolute():
         raise ConfigError(path, "Ganache keeps its state only in the folder that it was started with")
+
+
+@contextmanager
+def _no_more_blocks(rpc: Rpc, kind: Kind) -> Iterator[None]:
+    """What is mined while the state is saved would be lost. Blocks come again if that fails."""
+    if kind == "anvil":
+        rpc.call("evm_setAutomine", False)
+    try:
+        yield
+    except BaseException:
+        if kind == "anvil":
+            rpc.call("evm_setAutomine", True)
+        raise
 
 
 @contextmanager

@@ -38,6 +38,16 @@ def load_rules(path: Path) -> Rules:
     return Rules.parse(read_toml(path), path)
 
 
+def check_place(path: Path) -> None:
+    """Raises ConfigError unless a file can be written there: better known before long work, or before it costs gas."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(path, f"cannot be written: {error.strerror}") from None
+
+
 def write_atomic(path: Path, *parts: bytes | memoryview, mode: int = 0o644) -> None:
     """Writes `path`, all parts in their order, whole and durably, or not at all: temporary file beside it, fsync,
     rename, fsync of the folder.

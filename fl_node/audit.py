@@ -140,7 +140,7 @@ class Audit:
         # The owner decides who votes: a roster that changed on the way is worth a look.
         for change in self.history.changes:
             if change.after:
-                yield Finding(Status.NOTE, Code.L3, f"{change.what} by the owner", change.after, change.participant)
+                yield Finding(Status.NOTE, Code.L3, change.what, change.after, change.participant)
 
     def _elsewhere(self) -> Iterator[Finding]:
         """L2 again, from elsewhere: a server that invents a history and its head cannot be found through itself."""

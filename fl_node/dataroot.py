@@ -38,17 +38,18 @@ class RecordSecret:
             raise ValueError(f"a record secret has 32 bytes, not {len(self.value)}")
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Reads the secret file, or creates it (mode 0600) on first use.
+    def load(cls, path: Path, *, create: bool = True) -> Self:
+        """Reads the secret file, or creates it (mode 0600) on first use; `create`: it may be that.
 
         Raises ConfigError for a file that others may read, or that is no secret file of this version.
         """
-        if not path.exists():
+        if not path.exists() and create:
             write_atomic(path, SECRET + b" " + os.urandom(32).hex().encode() + b"\n", mode=0o600)
         try:
             mode, words = path.stat().st_mode & 0o777, path.read_bytes().split()
         except OSError as error:
-            raise ConfigError(path, f"cannot be read: {error.strerror}") from None
+            hint = "restore it from a backup: with another one, no earlier data root could be shown"
+            raise ConfigError(path, f"cannot be read: {error.strerror}", hint) from None
         if mode & 0o077:
             raise ConfigError(path, f"others may read the record secret (mode {mode:04o})", f"chmod 600 {path}")
         if len(words) != 2 or words[0] != SECRET:

@@ -1,6 +1,5 @@
 """Founding a federation: genesis model, rules and contract, so ordered that a failure leaves nothing half-done."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,12 +7,13 @@ from eth_account.signers.local import LocalAccount
 
 from chain.client import LedgerClient
 from chain.deploy import deploy, save_deployment
-from chain.files import load_rules
+from chain.files import check_place, load_rules
 from chain.protocol.deployment import Deployment
 from chain.protocol.digest import Digest
 from chain.protocol.errors import ConfigError, VerificationError
 from fl_node.gradient import Layout
 from fl_node.model import build_model, to_tensors
+from fl_node.selection import check_budgets
 from fl_node.store import BlobStore
 from fl_node.weights import decode_model, encode_model
 
@@ -46,7 +46,7 @@ def found(
         decode_model(genesis, Digest.of(genesis), rules.limits.model_bytes)  # as every node will
     except VerificationError as error:
         raise ConfigError(federation, f"no node could read the genesis model: {error}") from None
-    Layout.of(tensors, rules.selection.layers)  # does it fit the model?
+    check_budgets(Layout.of(tensors, rules.selection.layers), rules.selection)
     if out.exists():
         raise ConfigError(
             out, "exists already", "a deployment record is never overwritten: choose another --out or move it"
@@ -64,13 +64,3 @@ def found(
         client.enrol(participant)
         progress(f"enrolled {participant}")
     return deployment
-
-
-def check_place(path: Path) -> None:
-    """Raises ConfigError unless a file can be written there: better known before the contract costs its gas."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise ConfigError(path, f"cannot be written: {error.strerror}") from None

@@ -109,6 +109,11 @@ class Journal:
         self._database.close()
         self._lock.close()
 
+    @property
+    def bound(self) -> bool:
+        """Whether a node has used this folder before."""
+        return self._database.fact("ledger") is not None
+
     def bind(self, chain_id: int, ledger: str, account: str) -> None:
         """The folder belongs to one ledger, from its first use on. Raises ConfigError when that is another one. The
         account may be another one, as after a rotation: the outbox forgets what the one before has sent.

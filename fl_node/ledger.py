@@ -179,6 +179,7 @@ class Ledger:
             found = f"only {self.history.events}"
             raise VerificationError(Code.L4, "history", f"the {self.checkpoint.events} events seen before", found)
         if self.known_head and not self._passed_known_head:
+            self._look_above(reading)
             found = f"{self.history.events} events that never give it"
             raise VerificationError(Code.L4, "history", f"to pass through the head 0x{self.known_head.hex()}", found)
         if self.at is None:  # what was said at the creation does not change
@@ -187,6 +188,14 @@ class Ledger:
             if self.rules:
                 verify_rules(self.history, self.rules)
         self.at = reading.block
+
+    def _look_above(self, reading: Reading) -> None:
+        """A known head may be one of blocks that do not lie deep enough yet. Raises Pending if so."""
+        head, first, last = self.history.head, reading.block.number + 1, self.reader.block_number()
+        for log in self.reader.logs(first, last) if self.depth != 0 else ():
+            head = extend_head(head, log)
+            if head == self.known_head:
+                raise Pending(f"the known head is that of block {log.block}, and only {first - 1} lies deep enough yet")
 
     def _compare_checkpoint(self) -> None:
         seen, history = self.checkpoint, self.history

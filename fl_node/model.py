@@ -83,7 +83,7 @@ def build_model(rules: Rules, seed: int) -> nn.Module:
         torch.default_generator.manual_seed(seed)
         try:
             module = factory(shape, classes, **rules.model.options)
-        except Exception as error:  # the factory is the federation's own code and may raise anything
+        except (Exception, SystemExit) as error:  # the factory is the federation's own code and may raise anything
             raise ConfigError(where, f"failed with options {rules.model.options}: {_brief(error)}") from error
         if not isinstance(module, nn.Module):
             raise ConfigError(where, f"returned {type(module).__name__}, expected torch.nn.Module")
@@ -92,6 +92,8 @@ def build_model(rules: Rules, seed: int) -> nn.Module:
     for tensor_name, tensor in _float_tensors(module).items():
         if tensor.dtype != torch.float32:
             raise ConfigError(where, f"tensor {tensor_name} is {tensor.dtype}, expected torch.float32")
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise ConfigError(where, "the model has no parameter that can be trained")
     _refuse_running_statistics(module, where)
     setattr(module, _AT_HOME, {name: buffer.clone() for name, buffer in _at_home(module)})
     return module
@@ -126,7 +128,7 @@ def _imported(name: str, where: str) -> Callable[..., nn.Module]:
         raise ConfigError(where, "no such factory", f"expected {', '.join(BUILT_IN)} or module:function")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # importing runs the federation's own code, which may raise anything
+    except (Exception, SystemExit) as error:  # importing runs the federation's own code, which may raise anything
         raise ConfigError(where, f"cannot import {module_name}: {_brief(error)}", "is it on PYTHONPATH?") from error
     factory = getattr(module, function_name, None)
     if not callable(factory):
@@ -150,7 +152,7 @@ def _try_out(module: nn.Module, shape: Shape, classes: int, where: str) -> None:
         raise ConfigError(where, f"2 records of shape {list(shape)} give {found}, expected {[2, classes]}")
 
 
-def _brief(error: Exception) -> str:
+def _brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:300]}"
 
 

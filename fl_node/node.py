@@ -46,6 +46,9 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
     torch.set_num_threads(config.threads)
     module = build_model(rules, seed=0)
     records = load_records(config.data, rules.data)
+    if len(records) > rules.limits.records:
+        problem = f"{len(records)} records, and limits.records of the federation is {rules.limits.records}"
+        raise ConfigError(config.data, problem, "every update from them would be excluded")
     rpc = connect(config.rpc)
     reader = LedgerReader(rpc, deployment)
     # A node that is started again must not fail because one call is lost.
@@ -55,19 +58,24 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
         lambda: interruptible(stop)(START_PATIENCE / 10),
         lambda reason: report("waiting", 0, reason=reason),
     )
-    signer = config.signer()
+    signer, store = config.signer(), BlobStore(config.blobs, create=False)
     journal = Journal(config.state)
-    journal.bind(deployment.chain_id, deployment.address, signer.address)
+    try:
+        secret = RecordSecret.load(config.state / "secret", create=not journal.bound)
+        journal.bind(deployment.chain_id, deployment.address, signer.address)
+    except BaseException:
+        journal.close()
+        raise
     return Session(
         rules=rules,
         address=signer.address,
         domain=domain_separator(deployment.chain_id, deployment.address),
         client=open_client(config, rpc, deployment, signer, journal.outbox, stop),
         ledger=Ledger(reader, rules, journal.checkpoint(), depth=config.depth),
-        store=BlobStore(config.blobs),
+        store=store,
         journal=journal,
         records=records,
-        data_root=data_root(records, RecordSecret.load(config.state / "secret")),
+        data_root=data_root(records, secret),
         module=module,
         report=report,
         threads=config.threads,

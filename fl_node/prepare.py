@@ -6,7 +6,7 @@ import numpy as np
 
 from chain.crash import Point, crash_point
 from chain.protocol.digest import Digest
-from chain.protocol.errors import Unavailable, VerificationError
+from chain.protocol.errors import ConfigError, Unavailable, VerificationError
 from chain.protocol.round import Round
 from fl_node import update
 from fl_node.fetch import fetch_model
@@ -29,6 +29,9 @@ def prepare(session: Session, round_: Round) -> Pending:
         gradient, layout, session.rules, session.address, round_.number, round_.base_model, common, session.threads
     )
     blob = update.encode(mine, session.rules.compression, layout)
+    if len(blob) > (limit := session.rules.limits.update_bytes):
+        problem = f"this node's update has {len(blob)} bytes, limits.update_bytes is {limit}"
+        raise ConfigError("rules", problem, "everybody would exclude it: the federation needs a larger limit")
 
     held, salt = session.data_root, secrets.token_bytes(32)
     metadata = update.describe(mine, blob, layout, held.root, held.secret_commitment, held.count, salt)

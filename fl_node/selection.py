@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from chain.protocol.errors import Code, VerificationError
+from chain.protocol.errors import Code, ConfigError, VerificationError
 from chain.protocol.rules import SelectionRules
 from fl_node import paths
 from fl_node.channels import ChannelTable, Codes, norm_of_code
@@ -54,6 +54,18 @@ def budgets(layout: Layout, rules: SelectionRules, round_number: int) -> tuple[B
         first = layers[0].first_channel
         found.append(Budget(range(first, first + len(costs)), costs, ceil(rate * int(costs.sum()))))
     return tuple(found)
+
+
+def check_budgets(layout: Layout, rules: SelectionRules) -> None:
+    """Raises ConfigError when there is no room for a single channel: it, or a layer, would never change."""
+    for number in range(1, len(rules.warm_up) + 2) if rules.channels == "output" else ():
+        for budget in budgets(layout, rules, number):
+            if budget.room < (least := int(budget.costs.min())):
+                rate = float(rules.rate(number))
+                problem = f"selection: a rate of {rate:g} leaves room for {budget.room} of the entries"
+                names = [layer.name for layer in layout.layers if layer.first_channel == budget.channels.start]
+                where = f"in layer {names[0]}" if rules.scope == "layer" else "in the model"
+                raise ConfigError("rules", f"{problem} {where}, where a channel has {least}", "raise upload_rate")
 
 
 def select(norms: Norms, layout: Layout, rules: SelectionRules, round_number: int) -> Integers:

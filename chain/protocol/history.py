@@ -85,6 +85,8 @@ class History:
     @_on.register
     def _(self, event: ev.OwnershipTransferred) -> None:
         _claim(event.previous_owner == self.owner, _name(event), self.owner, event.previous_owner)
+        if self.created is not None:
+            self._changed(event.new_owner, "became the owner, who decides on the roster")
         self.owner = event.new_owner
 
     @_on.register

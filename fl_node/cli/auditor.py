@@ -53,11 +53,13 @@ def audit(
     """Replay the whole history and verify every round. Exit 0 pass, 1 proven mismatch, 3 incomplete, 5 not the pinned
     ledger.
     """
-    from chain.files import load_rules, write_atomic
+    from chain.files import check_place, load_rules, write_atomic
     from fl_node.audit import Audit
     from fl_node.report import FindingPrinter, advice, audit_json, rounds_table
     from fl_node.store import BlobStore
 
+    if report_file:
+        check_place(report_file)
     ledger = open_reader(deployment, rpc, head, depth)
     beside = deployment.parent / ledger.reader.deployment.federation
     rules_file = federation or (beside if beside.exists() else None)

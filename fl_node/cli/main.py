@@ -39,7 +39,7 @@ def demo(
     directory: Annotated[Path, typer.Option("--dir")] = Path("runs/demo"),
     rounds: Annotated[int | None, typer.Option(min=1)] = None,
     participants: Annotated[int, typer.Option(min=2, max=64)] = 4,
-    seed: Annotated[int, typer.Option()] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 1,
 ) -> None:
     """Everything once, for real: devnet, ledger, four nodes, ten rounds, classification, audit."""
     from fl_node.demo import run_demo

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from chain.protocol.errors import Pending
+from chain.protocol.errors import ConfigError, Pending
 from fl_node.cli.options import Blobs, DeploymentFile, Json, KnownHead, RpcUrl, open_ledger, out, show_json
 
 node_app = typer.Typer(no_args_is_help=True, help="One organisation's node.")
@@ -83,6 +83,8 @@ def classify(
     from fl_node.model import build_model, load_tensors
     from fl_node.store import BlobStore
 
+    if output.exists() and Path(users).exists() and output.samefile(users):
+        raise ConfigError(output, "the records to classify would be overwritten", "choose another --output")
     history, store = open_ledger(deployment, rpc, head).sync(), BlobStore(blobs, create=False)
     if not history.finalized or history.model is None:
         raise Pending("no round is finalized yet: there is no trained model to classify with")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chain.protocol.errors import ConfigError
 from fl_node.cli.options import (
     DeploymentFile,
     Json,
@@ -41,6 +42,8 @@ def member_enrol(
 ) -> None:
     """Enrol participants from the next round on."""
     addresses = [checked_address(participant) for participant in participants]
+    if any(int(address, 16) == 0 for address in addresses):
+        raise ConfigError(addresses[0], "nobody has this address: it could never act, and counts for the quorum")
     client, _, _ = _open(deployment, rpc, keystore, password_file)
     _act("enrol", addresses, client.enrol, as_json)
 
@@ -126,7 +129,9 @@ def member_successor(
 ) -> None:
     """Name the ledger that follows this one, once and for ever: no new round opens here afterwards. The owner only."""
     address = checked_address(ledger)
-    client, _, _ = _open(deployment, rpc, keystore, password_file)
+    client, pinned, _ = _open(deployment, rpc, keystore, password_file)
+    if address == pinned.address:
+        raise ConfigError(address, "this is the ledger itself: it would end, and nothing would follow")
     _act("successor", [address], client.set_successor, as_json)
 
 

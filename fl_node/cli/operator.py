@@ -116,7 +116,7 @@ def deploy(
     blobs: Blobs,
     enrol: Annotated[list[str] | None, typer.Option(help="A participant to enrol; may be repeated.")] = None,
     record: Annotated[Path, typer.Option("--out", help="Where the deployment record goes.")] = Path("deployment.json"),
-    seed: Annotated[int, typer.Option(help="Draws the genesis model's weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Draws the genesis model's weights.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Deploy the ledger of a new federation and write its deployment record."""

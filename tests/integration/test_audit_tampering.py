@@ -317,7 +317,7 @@ def test_record_with_another_first_block_never_passes(evidence: Evidence) -> Non
         assert (done.code, {code for code, _, _ in bad(done)}) == (1, {"L3"})
     evidence.edit_record(block=10**6)  # a server that is behind, as far as one can see
     done = evidence.audit()
-    assert (done.code, bad(done), bad(done, "missing")) == (3, [], [("L2", None, None)])
+    assert (done.code, bad(done), bad(done, "missing")) == (3, [], [("L1", None, None)])
 
 
 @pytest.mark.parametrize(
@@ -552,6 +552,8 @@ def test_server_that_invents_logs_and_head_is_found_by_a_witness_or_a_known_head
     assert (honest.code, bad(honest, "note")) == (0, [])
     assert evidence.audit("--head", f"0x{heads(evidence)[9].hex()}").code == 0  # an older one is passed on the way
     assert evidence.audit("--head", "0x12").code == 2
+    early = evidence.audit("--head", head, "--depth", 3)  # the blocks that were asked for end before it
+    assert early.code == 4 and "the known head is that of block" in early.said
 
 
 def test_server_that_keeps_the_end_of_the_history_to_itself_is_noted_with_a_witness(evidence: Evidence) -> None:

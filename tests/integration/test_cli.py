@@ -22,6 +22,7 @@ from chain.deploy import load_deployment
 from chain.devnet import Devnet
 from chain.devnet_process import start_time
 from chain.errors import AlreadyPaused, HasSuccessor
+from chain.files import load_rules
 from chain.protocol.digest import Digest
 from chain.protocol.seal import Metadata, seal
 from chain.reader import LedgerReader
@@ -115,13 +116,24 @@ def refused_before_sending(operator: Operator, done: Done, *parts: object, code:
         ('factory = "mlp"', 'factory = "json:dumps"', "model factory 'json:dumps'"),
         ("hidden = [32, 16]", "hidden = [0]", "hidden must be a list of whole numbers above 0"),
         ("hidden = [32, 16]", "hiden = [32]", "hiden"),
+        (
+            "[selection]\nupload_rate = 0.25",
+            '[selection]\nupload_rate = 0.0001\nbudget = "bytes"',
+            "selection: a rate of 0.0001 leaves room for 1 of the entries in the model, where a channel has",
+        ),
+        (
+            "[selection]\nupload_rate = 0.25",
+            '[selection]\nupload_rate = 0.001\nbudget = "bytes"\nscope = "layer"',
+            "leaves room for 1 of the entries in layer",
+        ),
         ("[selection]", "[limits]\nmodel_bytes = 100\n\n[selection]", "limits.model_bytes: the genesis model has"),
     ],
 )
 def test_deploy_bad_rules(operator: Operator, old: str, new: str, said: str) -> None:
     operator.edit(old, new)
     done = operator.deploy()
-    where = "" if "factory" in said or "import" in said or "function" in said or "hid" in said else "federation.toml"
+    elsewhere = ("factory", "import", "function", "hid", "room")
+    where = "" if any(word in said for word in elsewhere) else "federation.toml"
     refused_before_sending(operator, done, where, said)
     assert not (operator.folder / "blobs").exists()
 
@@ -141,6 +153,12 @@ def test_deploy_bad_rules(operator: Operator, old: str, new: str, said: str) -> 
 )
 def test_deploy_bad_options(operator: Operator, changed: dict[str, object], said: str) -> None:
     refused_before_sending(operator, operator.deploy(**changed), said)
+
+
+@pytest.mark.parametrize("seed", [-1, 10**30])
+def test_deploy_seed_out_of_range(operator: Operator, seed: int) -> None:
+    done = operator.deploy(seed=seed)
+    assert done.code == 2 and "Invalid value for '--seed'" in done.err and not operator.sent
 
 
 def test_deploy_wrong_password(operator: Operator) -> None:
@@ -359,6 +377,8 @@ def test_member_successor(made: Federation, member: Member) -> None:
     refused(member("node-1", "successor", next_), said)
     refused(member("operator", "successor", "0x12"), "0x12: not an Ethereum address")
     refused(member("operator", "successor", ZERO), "the ledger refused: ZeroAddress()")
+    refused(member("operator", "successor", made.deployment.address), "this is the ledger itself")
+    refused(member("operator", "enrol", ZERO), f"{ZERO}: nobody has this address")
     assert member.head == before
     done = member("operator", "successor", next_)
     assert done.code == 0, done.err
@@ -507,6 +527,32 @@ def test_node_missing_files(made: Federation, name: str) -> None:
     assert not (made.folder / "state").exists()
 
 
+def test_node_whose_updates_would_all_be_excluded_does_not_start(federation: MAKE) -> None:
+    made = federation(2, rounds=1)
+    path = made.folder / "federation.toml"
+    lines = made.config(1)
+    path.write_text(path.read_text() + "\n[limits]\nrecords = 3\n")
+    record = made.folder / "deployment.json"
+    document = json.loads(record.read_text()) | {"rules_digest": str(load_rules(path).digest)}
+    record.write_text(json.dumps(document))
+    refused(invoke("node", "run", "--config", lines), "records, and limits.records of the federation is 3")
+
+
+def test_node_without_its_secret_or_store_does_not_begin_anew(made: Federation) -> None:
+    session = made.session(1)
+    session.journal.close()
+    secret = made.folder / "state" / "node-1" / "secret"
+    kept = secret.read_bytes()
+    secret.unlink()
+    refused(invoke("node", "run", "--config", made.config(1)), secret, "restore it from a backup")
+    assert not secret.exists()
+    secret.write_bytes(kept)
+    secret.chmod(0o600)
+    config = made.config(1)
+    config.write_text(config.read_text().replace("/blobs", "/blobz").replace('"blobs"', '"blobz"'))
+    refused(invoke("node", "run", "--config", config), "no such blob folder")
+
+
 def test_node_other_rules_than_deployed(made: Federation) -> None:
     path = made.folder / "federation.toml"
     path.write_text(path.read_text().replace("rounds = 3", "rounds = 4"))
@@ -630,6 +676,9 @@ def test_classify_unusable_files(trained: Federation) -> None:
     refused(classify(trained, table="federation.toml"), "federation.toml", "unknown kind of file '.toml'")
     (trained.folder / "folder").mkdir()
     refused(classify(trained, out="folder"), trained.folder / "folder")
+    before = (trained.folder / "held-out.csv").read_bytes()
+    refused(classify(trained, out="held-out.csv"), "the records to classify would be overwritten")
+    assert (trained.folder / "held-out.csv").read_bytes() == before
     refused(classify(trained, out="held-out.csv/labels.csv"), "held-out.csv")
     assert not list(trained.folder.glob(".*"))
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from eth_utils.address import to_checksum_address
 
 from chain import devnet as background
 from chain import devnet_state
+from chain.calls import Call
 from chain.devnet import Devnet
 from chain.devnet_process import Kind, start_time
-from chain.protocol.errors import ConfigError, Unavailable
+from chain.protocol.errors import ConfigError, RoundledgerError, Unavailable
 from chain.rpc import Rpc, RpcError
+from chain.sender import Sender
 
 KINDS: list[Kind] = ["anvil", "ganache"]
 ETHER = 10**18
@@ -387,6 +390,29 @@ def test_down_that_cannot_save_leaves_the_chain_running(directory: Path, tmp_pat
         background.down(directory)
     assert background.status(directory).running
     assert start_time(info.pid)
+
+
+def test_down_saves_the_last_block_while_others_go_on(directory: Path, tmp_path: Path) -> None:
+    """What is mined while the state is saved would be lost."""
+    state, account = tmp_path / "state.json", Account.create()
+    info = background.up(directory, state=state)
+    background.fund(directory, account.address, 10**20)
+    mined = [0]
+
+    def send() -> None:
+        with suppress(RoundledgerError), Rpc(info.url, 1.0) as rpc:
+            sender = Sender(rpc, account, timeout=1.0)
+            while True:
+                mined[0] = sender.send(None, Call(account.address, b"x" * 1000)).block
+
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send)
+        wait_for(lambda: mined[0] > 50)
+        assert background.down(directory)
+        sending.result()
+    background.up(directory, state=state)
+    assert (background.status(directory).height or 0) >= mined[0]
+    assert background.down(directory)
 
 
 def test_up_failure_leaves_nothing(directory: Path, tmp_path: Path) -> None:

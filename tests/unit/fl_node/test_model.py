@@ -138,6 +138,19 @@ def test_running_statistics_are_refused(own_module: Path) -> None:
         build_model(rules("federation_models:good", (4,), 3), 5)
 
 
+def test_factories_that_give_nothing_to_train(own_module: Path) -> None:
+    own_module.write_text("""
+from torch import nn
+def fixed(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, classes)).requires_grad_(False)
+def leaves(shape, classes):
+    raise SystemExit(1)
+""")
+    for name, said in (("fixed", "no parameter that can be trained"), ("leaves", "SystemExit: 1")):
+        with pytest.raises(ConfigError, match=said):
+            build_model(rules(f"federation_models:{name}", (4,), 3), 5)
+
+
 @pytest.mark.parametrize("layer", ["nn.Conv3d(1, 2, 2)", "nn.LazyConv2d(2, 2)", "nn.LazyConv3d(2, 2)"])
 def test_convolutions_of_every_kind(own_module: Path, layer: str) -> None:
     own_module.write_text(f"""
