@@ -25,6 +25,10 @@ class PostError(Exception):
     """There is no whole answer. The text says why, without the address."""
 
 
+class TooLong(PostError):
+    """The answer has more bytes than are taken."""
+
+
 class Poster:
     """Requests to one server, at `scheme://host:port`. Threads may share one: each call has a connection to itself.
 
@@ -68,7 +72,7 @@ class Poster:
         except pycurl.error as error:
             self._idle.append(handle)
             if size > self._max_reply:
-                raise PostError(f"the answer is longer than {self._max_reply} bytes") from None
+                raise TooLong(f"the answer is longer than {self._max_reply} bytes") from None
             raise PostError(self._reason(error.args[0], begun=bool(size))) from None
         except BaseException:  # Ctrl-C: the connection is in the middle of something
             handle.close()

@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from chain import artifacts
 from chain.answers import quantity
 from chain.blocks import Block, Depth
 from chain.protocol.abi import WORD
 from chain.protocol.deployment import Deployment, code_hash
 from chain.protocol.errors import Code, ConfigError, TrustError, Unavailable, VerificationError
 from chain.protocol.events import HEAD_BYTES, Log
-from chain.rpc import Call, JsonRpc, RpcError, results
+from chain.rpc import AnswerTooLong, Call, JsonRpc, RpcError, results
 
 WINDOW = 2_000  # blocks asked for at once; halved as long as a server refuses
 STOPPED = 120.0  # seconds without a new block, after which a server no longer follows the chain
@@ -43,7 +44,7 @@ class LedgerReader:
         self.rpc, self.deployment = rpc, deployment
 
     def check_deployment(self) -> None:
-        """L1: chain, genesis block, address and bytecode are the pinned ones.
+        """L1: chain, genesis block, address and bytecode are the pinned ones, and the bytecode that of a ledger.
 
         Raises ConfigError for another network or an address without code (the wrong server or record was given),
         TrustError when what stands there is not what was pinned.
@@ -73,6 +74,8 @@ class LedgerReader:
             raise ConfigError(pinned.address, f"no contract at this address on chain {chain_id}", hint)
         if (found := code_hash(runtime)) != pinned.bytecode_hash:
             raise TrustError(Code.L1, f"bytecode of {pinned.address}", pinned.bytecode_hash, found)
+        if not artifacts.runtime_matches(runtime):  # who writes the record could pin a contract with a back door
+            raise TrustError(Code.L1, f"bytecode of {pinned.address}", "the ledger of this program", "another contract")
 
     def block_number(self) -> int:
         return self._quantity("eth_blockNumber", self.rpc.call("eth_blockNumber"))
@@ -117,9 +120,13 @@ class LedgerReader:
         ]
         if before is not None:
             calls.append(("eth_getBlockByNumber", hex(before.number), False))
-        found, head, newest, *earlier = self.rpc.batch(calls)
+        try:
+            found, head, newest, *earlier = self.rpc.batch(calls)
+        except AnswerTooLong as error:  # the logs are then asked for in parts
+            found, (head, newest, *earlier) = error, self.rpc.batch(calls[1:])
         server = self.rpc.name
-        logs += self.logs(start, last) if isinstance(found, RpcError) else self._logs(found, start, last)
+        refused = isinstance(found, RpcError | AnswerTooLong)
+        logs += self.logs(start, last) if refused else self._logs(found, start, last)
         block = self._block(newest)
         former = self._block(earlier[0]) if earlier else None
         if block is None or block.number != last:
@@ -166,7 +173,7 @@ class LedgerReader:
             until = min(last, first + size - 1)
             try:
                 found = self.rpc.call("eth_getLogs", self._query(first, until))
-            except RpcError as error:
+            except (RpcError, AnswerTooLong) as error:
                 if size == 1:
                     raise Unavailable(Code.L2, f"logs of block {first}", error) from None
                 size = max(1, size // 2)

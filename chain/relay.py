@@ -20,7 +20,7 @@ from chain.signing import Signature, SignedCommit
 
 Verb = Literal["commit", "reveal", "attest"]
 Item = SignedCommit | Opening | Signature  # by verb
-MOST_WAITING = 4096  # items over all batches; more are refused until some are sent
+MOST_WAITING = 4096  # items over all batches, also those that are being sent; more are refused until some are answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,11 @@ class Relayer:
         self.client, self.wait, self.most, self.report = client, wait, most, report
         self._waiting: dict[Batch, list[tuple[Item, asyncio.Future[Outcome]]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unanswered = 0
 
     async def bring(self, batch: Batch, item: Item) -> Outcome:
         """When the item is on the ledger, or why it is not. Raises Full."""
-        if sum(map(len, self._waiting.values())) >= MOST_WAITING:
+        if self._unanswered >= MOST_WAITING:
             raise Full("too many items are waiting to be relayed: try again, or call the ledger directly")
         waiting = self._waiting.setdefault(batch, [])
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -75,7 +76,11 @@ class Relayer:
             self._start(batch, 0.0)
         elif len(waiting) == 1:
             self._start(batch, self.wait)
-        return await outcome
+        self._unanswered += 1
+        try:
+            return await outcome
+        finally:
+            self._unanswered -= 1
 
     def _start(self, batch: Batch, after: float) -> None:
         task = asyncio.create_task(self._send(batch, after))

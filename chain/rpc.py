@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic_core import from_json  # as fast as json.loads, which crashes on deep nesting: py_ecc lifts Python's limit
 
-from chain.http_post import Poster, PostError
+from chain.http_post import Poster, PostError, TooLong
 from chain.protocol.errors import Code, ConfigError, RoundledgerError, Unavailable
 
 HOST, PRINTED = re.compile(r"[A-Za-z0-9._:-]+"), re.compile(r"[!-~]*")
@@ -47,6 +47,10 @@ class RpcError(RoundledgerError):
             return bytes.fromhex(data[2:])
         except ValueError:
             return None
+
+
+class AnswerTooLong(Unavailable):
+    """The server has answered, with more bytes than are taken: less must be asked for at once."""
 
 
 Call = tuple[Any, ...]  # the method, then its parameters
@@ -148,6 +152,8 @@ class Rpc:
         """The answer to a request, parsed. Raises Unavailable."""
         try:
             status, content = self._server.post(self._target, json.dumps(request).encode())
+        except TooLong as error:
+            raise AnswerTooLong(Code.L1, self.name, error) from None
         except PostError as error:
             raise self._unavailable(str(error)) from None
         # 400 is what some servers send with a JSON-RPC error; every other status is about reaching the server.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from chain.protocol.errors import ConfigError, Unavailable
-from chain.rpc import Call, JsonRpc, Rpc
+from chain.rpc import AnswerTooLong, Call, JsonRpc, Rpc
 
 RETRY = 15.0  # seconds for which a server that did not answer is not asked again, unless no other one answers
 PATIENCE = 10.0  # seconds for an answer, where another server can be asked instead
@@ -67,6 +67,8 @@ class Servers:
         for server in sorted(self._servers, key=self._is_away):  # stable: in order, those away as the last resort
             try:
                 answer = ask(server)
+            except AnswerTooLong:
+                raise
             except Unavailable as error:
                 self._set_aside(server)
                 last = error

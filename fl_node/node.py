@@ -154,17 +154,19 @@ def open_round(session: Session) -> int | None:
                 tries.made(time.monotonic(), sent)
         elif not waiting:
             waiting = True
-            session.report(
-                "waiting",
-                number,
-                reason=f"{len(roster)} participants enrolled, this node among them: {session.address in roster}"
-                + (
-                    f"; as of block {session.ledger.block}, depth = {session.ledger.depth!r}"
-                    * bool(session.ledger.depth)
-                ),
-            )
+            session.report("waiting", number, reason=_why_not(session, history, roster))
         session.pause(pause)
         pause = min(session.poll, LONGER * pause)
+
+
+def _why_not(session: Session, history: History, roster: list[str]) -> str:
+    """Why this node cannot open a round."""
+    needed, among = session.rules.ledger.min_updates, session.address in roster
+    reason = f"{len(roster)} participants enrolled ({needed} are needed), this node among them: {among}"
+    if session.address in history.members and not among:
+        reason += "; its key was retired, or rotated: then name the new one in node.toml"
+    depth = session.ledger.depth
+    return reason + (f"; as of block {session.ledger.block}, depth = {depth!r}" if depth else "")
 
 
 def load(path: Path, report: Report, stop: threading.Event) -> Session:

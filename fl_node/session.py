@@ -76,19 +76,18 @@ def interruptible(stop: threading.Event) -> Callable[[float], None]:
 def retried(
     look: Callable[[], T], outage: float, pause: Callable[[], None], tell: Callable[[str], None], clock: Clock = time
 ) -> T:
-    """What `look` finds, as soon as it can; `tell` hears once why not. Raises the last Unavailable or RpcError when it
-    has taken `outage` seconds, and what `pause` raises.
+    """What `look` finds, as soon as it can; `tell` hears why not, whenever that changes. Raises the last Unavailable or
+    RpcError when it has taken `outage` seconds, and what `pause` raises.
     """
-    since, told = clock.monotonic(), False
+    since, told = clock.monotonic(), ""
     while True:
         try:
             return look()
         except (Unavailable, RpcError) as error:
             if clock.monotonic() - since > outage:
                 raise
-            if not told:
-                tell(str(error))
-            told = True
+            if str(error) != told:
+                tell(told := str(error))
             pause()
 
 

@@ -155,6 +155,8 @@ def verify_rules(history: History, rules: Rules) -> None:
         ("quorum_bps", ledger.quorum_bps, on_chain.quorum_bps),
     ):
         _check(Code.L4, name, expected, actual)
+    if (finalized := len(history.finalized)) > rules.training.rounds:
+        raise VerificationError(Code.L4, "finalized rounds", f"at most {rules.training.rounds}", finalized)
 
 
 def verify_created(history: History, chain_id: int, ledger: str, genesis_model: Digest, rules: Digest) -> None:

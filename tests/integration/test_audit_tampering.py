@@ -20,6 +20,7 @@ from chain.deploy import deploy, load_deployment
 from chain.devnet import Devnet
 from chain.files import load_rules
 from chain.protocol import events
+from chain.protocol.deployment import code_hash
 from chain.protocol.digest import Digest
 from chain.protocol.history import History
 from chain.reader import LedgerReader
@@ -275,12 +276,23 @@ def test_record_of_another_contract_with_its_bytecode_hash_is_not_trusted(
     """Somebody who can write the record pins the code too: the ledger's own rounds are then simply not there."""
     address = other_ledger(saved_chain, evidence.folder)
     code = bytes.fromhex(saved_chain.rpc.call("eth_getCode", address, "latest")[2:])
-    from chain.protocol.deployment import code_hash
-
     evidence.edit_record(address=address, bytecode_hash=code_hash(code))
     done = evidence.audit()
     assert done.json["rounds"] == []
     assert "rounds=0" in done.json["summary"]
+
+
+def test_record_that_pins_a_changed_contract_is_not_trusted(evidence: Evidence, saved_chain: Devnet) -> None:
+    """Whoever deploys writes the record, and could pin a ledger with a back door."""
+    address = load_deployment(evidence.folder / "deployment.json").address
+    code = bytearray.fromhex(saved_chain.rpc.call("eth_getCode", address, "latest")[2:])
+    code[len(code) // 2] ^= 1
+    changed = Account.create().address
+    saved_chain.rpc.call("anvil_setCode", changed, f"0x{code.hex()}")
+    evidence.edit_record(address=changed, bytecode_hash=code_hash(bytes(code)))
+    done = evidence.audit()
+    assert (done.code, done.json["verdict"], bad(done)) == (5, "untrusted", [("L1", None, None)])
+    assert "the ledger of this program" in done.said
 
 
 @pytest.mark.parametrize("name", ["genesis_block", "bytecode_hash", "rules_digest", "genesis_model"])

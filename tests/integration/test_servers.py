@@ -11,10 +11,11 @@ from harness import Federation, Nodes, found_federation, proxy
 
 from chain import servers
 from chain.blocks import Depth
+from chain.client import LedgerClient
 from chain.devnet import Devnet
 from chain.protocol.errors import Code, ConfigError, TrustError, Unavailable, VerificationError
 from chain.reader import LedgerReader
-from chain.rpc import RpcError
+from chain.rpc import AnswerTooLong, Rpc, RpcError
 from chain.servers import Servers, connect
 from fl_node.ledger import Ledger
 
@@ -56,6 +57,20 @@ def made(net: Devnet, tmp_path: Path) -> Federation:
 
 def ledger(made: Federation, *urls: str, depth: Depth = 0) -> Ledger:
     return Ledger(LedgerReader(connect(urls), made.deployment), made.rules, depth=depth)
+
+
+def test_logs_of_which_too_many_come_at_once_are_asked_for_in_parts(made: Federation) -> None:
+    """Anybody can make many of them."""
+    whole = ledger(made, made.url)
+    owner = LedgerClient(made.url, made.deployment, made.owner)
+    for number in range(1, 151):
+        owner.enrol("0x" + f"{number:040x}")
+    history = whole.sync()
+    few = Rpc(made.url, max_reply=80_000)  # enough for the contract's code
+    with pytest.raises(AnswerTooLong):
+        few.call("eth_getLogs", {"address": made.deployment.address, "fromBlock": "0x0", "toBlock": "latest"})
+    for rpc in (few, Servers([few])):
+        assert Ledger(LedgerReader(rpc, made.deployment), made.rules).sync().head == history.head
 
 
 def test_head_that_is_ahead_of_its_block_for_a_moment_is_read_again(made: Federation) -> None:
