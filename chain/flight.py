@@ -7,6 +7,7 @@ or whose purpose has gone, uses up its nonce all the same, so nothing behind it 
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -91,9 +92,11 @@ class Flight:
                 takes = self._send_again(entry) and entry.nonce == following
                 following += takes
                 self._give_up_in_time(entry, now, takes)
-            elif entry.nonce >= latest and now - self._sent_at.setdefault(entry.nonce, now) >= self.replace_after:
-                self._replace(entry)
-                self.rpc.elsewhere([_sending(entry)], self.rpc.name)  # this server may not pass it on
+                continue
+            self._out_since.pop(entry.nonce, None)
+            if entry.nonce >= latest and now - self._sent_at.setdefault(entry.nonce, now) >= self.replace_after:
+                with suppress(RpcError):  # elsewhere, too: this server may not pass it on
+                    self.rpc.elsewhere([_sending(self._replace(entry))], self.rpc.name)
 
     def _send_again(self, entry: Entry) -> bool:
         """False if the server refuses it: that stops nothing else. Raises Unavailable, NoFunds."""
@@ -132,17 +135,18 @@ class Flight:
             return answer
         return Answer.TAKEN
 
-    def _replace(self, entry: Entry) -> None:
+    def _replace(self, entry: Entry) -> Entry:
         """The same call of the same nonce with higher fees, unless they are dear enough. Raises as `_submit`."""
         transaction = decode(entry.raw[-1])
         higher = fees.raised(fees.Fees.of(transaction), fees.market(self.rpc, self.max_fee), self.max_fee)
         self._sent_at[entry.nonce] = time.monotonic()
         if higher is None:
-            return
+            return entry
         fields = {name: value for name, value in transaction.items() if value is not None} | higher.fields
         entry = replace(entry, raw=(*entry.raw, self.signer.sign_transaction(fields)))
         self.outbox.put(entry)
         self._submit(entry)
+        return entry
 
     def receipt(self, entry: Entry) -> dict[str, Any] | None:
         """Of whichever of its transactions was mined."""
