@@ -70,8 +70,10 @@ def commit(session: Session, round_: Round) -> bool | None:
 
 def reveal(session: Session, round_: Round) -> bool | None:
     """Publishes the blob, now that commits are closed, and opens the seal."""
+    if session.address not in round_.commits or session.address in round_.reveals:
+        return None
     number, pending = round_.number, session.journal.pending(round_.number)
-    if pending is None or session.address not in round_.commits or session.address in round_.reveals:
+    if pending is None:
         return None
     packed, metadata = pack(pending.blob, session.layout, session.rules), pending.metadata
     crash_point(Point.REVEALING)
