@@ -36,6 +36,28 @@ contract RetireTest is LedgerTest {
         assertMember(ALICE, 1, 1, NOT_RETIRED);
     }
 
+    /// @dev Verdicts go by number, and numbers go beyond the size of the roster then.
+    function test_retire_ofALowNumberLeavesTheHigherOnesTheirVerdicts() public {
+        enrolAll();
+        enrol(MALLORY);
+        retire(ALICE);
+        vm.prank(BOB);
+        ledger.open(1);
+        address[4] memory members = [BOB, CAROL, DAVE, MALLORY];
+        for (uint256 i = 0; i < 4; ++i) {
+            commit(1, members[i]);
+        }
+        for (uint256 i = 0; i < 4; ++i) {
+            reveal(1, members[i]);
+        }
+        bytes32 model = modelOf(1);
+        for (uint256 i = 0; i < 3; ++i) {
+            vm.prank(members[i]);
+            ledger.attest(1, model, hex"0001010101");
+        }
+        vm.assertEq(ledger.model(), model);
+    }
+
     function test_retire_revertsWithNotEnrolled() public {
         vm.expectRevert(abi.encodeWithSelector(IRoundLedger.NotEnrolled.selector, MALLORY));
         retire(MALLORY);

@@ -160,8 +160,14 @@ contract LibrariesCheck {
         return Seals.copyMetadata(metadata, placeIn(new bytes(0x180)));
     }
 
+    /// @dev The encodeData of EIP-712, its type written out: not the library's constant.
     function encoded(IRoundLedger.Metadata calldata metadata) private pure returns (bytes memory) {
-        return abi.encode(Seals.METADATA_TYPEHASH, metadata);
+        bytes32 typehash = keccak256(
+            "Metadata(bytes32 baseModel,bytes32 updateDigest,uint64 updateBytes,bytes32 dataRoot,"
+            "bytes32 secretCommitment,uint64 records,bytes32 channelRoot,uint32 channels,uint32 sent,"
+            "uint128 threshold,bytes32 salt)"
+        );
+        return abi.encode(typehash, metadata);
     }
 
     function placeIn(bytes memory room) private pure returns (uint256 place) {
