@@ -92,12 +92,10 @@ class Relayer:
         waiting = self._waiting.pop(batch, [])  # none, if the batch was filled before its time
         if waiting:
             items = [item for item, _ in waiting]
+            outcomes: list[Outcome] = [RoundledgerError("internal error")] * len(items)
             try:
                 outcomes = await asyncio.to_thread(self._bring, batch, items)
-            except Exception as defect:
-                outcomes = [RoundledgerError(f"internal error: {type(defect).__name__}")] * len(items)
-                raise
-            finally:  # nobody must wait for ever
+            finally:  # whatever happens, nobody must wait for ever
                 for (_, future), outcome in zip(waiting, outcomes, strict=True):
                     if not future.done():
                         future.set_result(outcome)

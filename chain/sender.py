@@ -15,7 +15,7 @@ from eth_abi.exceptions import DecodingError
 from eth_account.signers.local import LocalAccount
 from eth_utils.address import to_checksum_address
 
-from chain.answers import WEI, Answer, meaning, quantity
+from chain.answers import Answer, meaning, quantity
 from chain.blocks import Depth
 from chain.calls import Call
 from chain.errors import UnknownRevert, from_revert
@@ -192,11 +192,6 @@ class Sender:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             # whatever becomes of an answer that is none
             raise Unavailable(Code.L1, self._rpc.name, f"a senseless answer ({type(error).__name__})") from None
-
-    def balance(self) -> int:
-        """Of the account, in wei. Raises Unavailable."""
-        found = self._guarded(lambda: self._rpc.call("eth_getBalance", self.address, "latest"))
-        return self._guarded(lambda: quantity(found, WEI))
 
     def ask(self, call: Call) -> Any:
         """What `call` would return now, in the block to come; nothing is sent. Raises as `send`."""

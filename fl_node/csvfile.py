@@ -48,8 +48,7 @@ def _rows(data: bytes) -> Iterator[tuple[int, list[str]]]:
 
     Stops where Python's reader cannot go on: it only ever explains, it decides nothing.
     """
-    text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", errors="surrogateescape", newline="")
-    reader, line = csv.reader(text), 1
+    reader, line = csv.reader(_text(data)), 1
     try:
         for cells in reader:
             if cells:
@@ -59,10 +58,13 @@ def _rows(data: bytes) -> Iterator[tuple[int, list[str]]]:
         return
 
 
+def _text(data: bytes) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", errors="surrogateescape", newline="")
+
+
 def _check_quotes(path: Path, data: bytes) -> None:
     """Arrow would take what lies between two stray quotes for one cell, and lose those rows without a word."""
-    text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", errors="surrogateescape", newline="")
-    reader, line = csv.reader(text, strict=True), 1
+    reader, line = csv.reader(_text(data), strict=True), 1
     try:
         for _ in reader:
             line = reader.line_num + 1
