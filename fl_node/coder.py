@@ -110,10 +110,12 @@ class Reader:
     def raw(self, count: int, bits: int, given: Numbers | None) -> Numbers:
         if count >= MANY:
             return _unpacked(self._take(-(-count * bits // 8)), count, bits)
-        found = np.zeros(count, np.int64)
+        if not bits:
+            return np.zeros(count, np.int64)
+        found: Any = 0
         for _, size in _pieces(bits):
-            found = found << size | self._range.decode(stream.model.Uniform(1 << size), count)
-        return found
+            found = found << size | self._range.decode(stream.model.Uniform(1 << size), count).astype(np.int64)
+        return np.asarray(found)
 
     def end(self) -> None:
         if self._at != len(self._data):
@@ -150,7 +152,8 @@ def _model(counts: Counts) -> Any:
     return stream.model.Categorical(counts, perfect=False)
 
 
-def _pieces(bits: int) -> list[tuple[int, int]]:
+@lru_cache
+def _pieces(bits: int) -> Sequence[tuple[int, int]]:
     """(how far up, how many bits) of the pieces that a number is cut into, the highest first."""
     return [(shift, min(LONGEST, bits - shift)) for shift in reversed(range(0, bits, LONGEST))]
 

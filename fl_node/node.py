@@ -27,7 +27,7 @@ from fl_node.journal import Journal
 from fl_node.ledger import Ledger
 from fl_node.model import build_model
 from fl_node.rounds import run_round
-from fl_node.session import LONGER, SOON, Report, RoundGone, Session, Tries, interruptible, retried
+from fl_node.session import LONGER, Report, RoundGone, Session, Tries, interruptible, retried
 from fl_node.store import BlobStore
 
 START_PATIENCE = 5.0  # seconds that a server may fail to answer at the start: longer, and its address is wrong
@@ -136,7 +136,7 @@ def open_round(session: Session) -> int | None:
     """The number of the open round. Opens the next one when none is open: participants take turns, the others step in
     late. None if the last round, or the one that this node died in, has ended while it looked: that comes first.
     """
-    since, tries, waiting, pause = time.monotonic(), Tries(), False, SOON * session.poll
+    since, tries, waiting, pause = time.monotonic(), Tries(), False, 0.0
     while True:
         history = session.history()
         over = len(history.finalized) >= session.rules.training.rounds
@@ -155,6 +155,7 @@ def open_round(session: Session) -> int | None:
         elif not waiting:
             waiting = True
             session.report("waiting", number, reason=_why_not(session, history, roster))
+        pause = pause or session.first_wait(len(roster))
         session.pause(pause)
         pause = min(session.poll, LONGER * pause)
 

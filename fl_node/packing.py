@@ -11,6 +11,7 @@ than an update of that model needs.
 """
 
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import lru_cache
 from math import lgamma, log, log2
 
@@ -175,7 +176,7 @@ def _code_layer(coder: Coder, layer: Layer, rows: int, rules: Rules, scales: Cou
     """The values of the sent rows of one layer. `scales`: what is expected of the first one."""
     compression, size = rules.compression, rows * layer.width
     exponents = np.full((rows, blocks(layer.width, compression.block)), EXPONENT_MIN, np.int8)
-    expected = _near(_bits(int(size * compression.entry_rate)), CLASSES)
+    expected = _expected_entries(size, compression.entry_rate)
     count = _code_number(coder, expected, None if known is None else known.entries) if size else 0
     if count > size:
         raise ValueError(f"{count} values in {size} entries")
@@ -271,6 +272,12 @@ def _bits(number: int) -> int:
 @lru_cache
 def _flat(alphabet: int) -> Counts:
     return np.full(max(alphabet, 2), 1 / 4)
+
+
+@lru_cache(maxsize=256)
+def _expected_entries(size: int, rate: Decimal) -> Counts:
+    """How many of `size` entries differ from zero, nearly, as a number of bits."""
+    return _near(_bits(int(size * rate)), CLASSES)
 
 
 @lru_cache

@@ -116,24 +116,15 @@ class Quantised:
 
 def one_magnitude(elements: Elements) -> int:
     """Of elements that are not zero: what all are but for the sign. 0 if there are none, -1 if they differ."""
-    magnitudes = np.abs(elements)
-    if not len(magnitudes):
-        return 0
-    return int(magnitudes[0]) if magnitudes[0] > 0 and (magnitudes == magnitudes[0]).all() else -1
+    return int(kernels.one_magnitude(elements))
 
 
 def scales_are_canonical(largest: Largest, exponents: Exponents, rules: CompressionRules) -> bool:
     """Whether these are the smallest exponents for blocks with these largest elements; with 2 bits, one for all that
     have entries.
     """
-    top = element_max(rules.bits)
-    if not exponents.size:
-        return True
-    if exponents.min() < EXPONENT_MIN or exponents.max() > EXPONENT_MAX:
-        return False
-    tight = (largest > top // 2) | (exponents == EXPONENT_MIN)
-    one = rules.bits != 2 or (exponents[largest > 0] == exponents.max()).all()
-    return bool((largest <= top).all() and tight.all() and one)
+    top, one = element_max(rules.bits), rules.bits == 2
+    return bool(kernels.scales_hold(largest, exponents, EXPONENT_MIN, EXPONENT_MAX, top, one))
 
 
 def magnitude_cut(matrices: Sequence[Matrix], entries: int, mapped: Mapped = map) -> int:

@@ -219,6 +219,10 @@ class Session:
         """One poll interval (or as long as given). Raises Stopped as soon as the node is asked to stop."""
         interruptible(self.stop)(self.poll if seconds is None else seconds)
 
+    def first_wait(self, participants: int) -> float:
+        """Seconds until the second look at what that many may change any moment."""
+        return SOON * self.poll * max(1.0, participants / CROWD)
+
     def pause_until(self, deadline: float) -> bool:
         """One poll interval; False once `deadline` (seconds since the epoch) has passed."""
         self.pause()
@@ -249,7 +253,7 @@ class Session:
         while self.phase(round_ := self.round(number)) is phase:
             if self.clock.time() >= acting.at and (sent := act(round_)) is not None:
                 acting.made(self.clock.time(), sent)
-            wait = wait or SOON * self.poll * max(1.0, len(round_.roster) / CROWD)
+            wait = wait or self.first_wait(len(round_.roster))
             turn = round_.roster.get(self.address, len(round_.roster) + 1)
             patience = STAGGER * (turn - 1) + SLOWEST * (self._next_phase(round_) is not round_.phase)
             if self.clock.time() >= max(closing.at, round_.deadline + patience):

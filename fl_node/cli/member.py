@@ -1,5 +1,6 @@
 """For an organisation: its node, and the classification of its users."""
 
+import gc
 import json
 import signal
 import sys
@@ -44,6 +45,7 @@ def node_run(
             out.print(event_line(kind, round_number, values), highlight=False, soft_wrap=True)
 
     session = node.load(config, report, stop)
+    gc.freeze()  # what the libraries have loaded lives as long as the process: no need to look through it again
     with closing(session.journal):
         node.run(session)
 

@@ -112,6 +112,37 @@ def largest_elements(elements, block, largest):
             largest[row, index] = found
 
 
+@compiled
+def scales_hold(largest, exponents, lowest, highest, top, one):
+    """Whether the exponents of blocks with these largest magnitudes are in range and the smallest that will do; `one`:
+    and the same for all blocks that are not empty, and no other one above it.
+    """
+    above = np.int8(lowest)
+    for row in range(exponents.shape[0]):
+        for index in range(exponents.shape[1]):
+            exponent, most = exponents[row, index], largest[row, index]
+            if exponent < lowest or exponent > highest or most > top or (most <= top // 2 and exponent != lowest):
+                return False
+            above = max(above, exponent)
+    for row in range(exponents.shape[0] if one else 0):
+        for index in range(exponents.shape[1]):
+            if largest[row, index] > 0 and exponents[row, index] != above:
+                return False
+    return True
+
+
+@compiled
+def one_magnitude(elements):
+    """What all are but for the sign; 0 if there are none, -1 if they differ, or are zero."""
+    if elements.size == 0:
+        return 0
+    first = abs(np.int16(elements[0]))
+    for entry in range(elements.size):
+        if abs(np.int16(elements[entry])) != first:
+            return -1
+    return np.int64(first) if 0 < first <= 127 else -1
+
+
 @inlined
 def square_sum(elements):
     total = np.int64(0)
