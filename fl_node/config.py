@@ -53,12 +53,12 @@ class NodeConfig(Table):
     address: Name | None = None
     state: File
     depth: Annotated[int, Strict(), Field(ge=0, le=FULL_NODE_STATES)] | Literal["finalized"] = "finalized"
-    replace_after: Annotated[float, Field(ge=1, le=86_400)] = 60.0
-    max_fee: Annotated[float, Field(gt=0, le=10**9)] = CEILING / 10**9
+    replace_after: Annotated[float, Strict(), Field(ge=1, le=86_400)] = 60.0
+    max_fee: Annotated[float, Strict(), Field(gt=0, le=10**9)] = CEILING / 10**9
     relay: Name | None = None
-    relay_patience: Annotated[float, Field(gt=0, le=3_600)] = 10.0
-    threads: Annotated[int, Field(ge=1, le=256)] = 1
-    poll: Annotated[float, Field(gt=0, le=60)] = 0.1
+    relay_patience: Annotated[float, Strict(), Field(gt=0, le=3_600)] = 10.0
+    threads: Annotated[int, Strict(), Field(ge=1, le=256)] = 1
+    poll: Annotated[float, Strict(), Field(gt=0, le=60)] = 0.1
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -122,6 +122,7 @@ class History:
     @_on.register
     def _(self, event: ev.Rotated) -> None:
         name, newest, member = _name(event), len(self.rounds), self._enrolled(event, event.participant)
+        _claim(newest == 0 or member.from_round <= newest, name, f"a participant of round {newest}", event.participant)
         _claim(event.replacement not in self.members, name, "an address never enrolled", event.replacement)
         _claim(event.number == member.number, name, f"number {member.number}", event.number)
         _claim(event.from_round == newest + 1, name, f"from round {newest + 1}", event.from_round)

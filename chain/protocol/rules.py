@@ -307,6 +307,16 @@ def explain(error: ValidationError) -> str:
         # pydantic names the branches of a union, `tuple[...]` or `constrained-int`, as if they were fields
         parts_of = (str(part) for part in item["loc"])
         field = ".".join(part for part in parts_of if "[" not in part and "constrained-" not in part) or "file"
-        problem = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
+        problem = (
+            "unknown key" if item["type"] == "extra_forbidden" else item["msg"] + _found(item["type"], item["input"])
+        )
         parts.append(f"{field}: {problem}")
     return "; ".join(parts)
+
+
+def _found(kind: str, value: object) -> str:
+    """What stood there instead, where it is sure not to be a secret (an address may have a password in it)."""
+    shown = isinstance(value, bool | int | float | Decimal) or kind.startswith(
+        ("literal", "int_", "float_", "decimal_")
+    )
+    return f", found {value!s:.40}" if shown else ""

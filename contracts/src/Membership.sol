@@ -88,6 +88,8 @@ abstract contract Membership is IRoundLedger, Ownable2Step, EIP712 {
     /// @inheritdoc IRoundLedger
     function rotate(address replacement, Signature calldata consent) external {
         Member storage member = _requireEnrolled(msg.sender);
+        uint32 newest = _state.number;
+        if (newest != 0 && member.fromRound > newest) revert NotParticipant(msg.sender, newest);
         if (_members[replacement].number != 0) revert AlreadyEnrolled(replacement);
         bytes32 message = Seals.rotationHash(msg.sender, replacement, consent.deadline);
         (address signer, bytes memory refusal) = _signer(message, consent);
@@ -95,7 +97,6 @@ abstract contract Membership is IRoundLedger, Ownable2Step, EIP712 {
         if (signer != replacement) revert InvalidSignature();
 
         uint32 number = member.number;
-        uint32 newest = _state.number;
         member.untilRound = newest;
         member.rotated = true;
         _members[replacement] = Member(number, newest + 1, NOT_RETIRED, 0, false);

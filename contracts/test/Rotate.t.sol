@@ -30,13 +30,33 @@ contract RotateTest is LedgerTest {
         commit(2, NEW_KEY);
     }
 
-    function test_rotate_twiceInARound() public {
+    /// @dev So whoever sees that it is to be retired, and rotates in front of it, does so once.
+    function test_rotate_revertsTwiceInARound() public {
         startCommits();
         rotate(ALICE, NEW_KEY);
-        rotate(NEW_KEY, MALLORY);
+        expectNoRotation(NEW_KEY, MALLORY, 1);
+        retire(NEW_KEY);
         assertMember(NEW_KEY, 1, 2, 1); // never
-        assertMember(MALLORY, 1, 2, NOT_RETIRED);
         commitAll(1);
+        enrol(NEW_KEY); // back without a gap, and yet in no round so far
+        expectNoRotation(NEW_KEY, MALLORY, 1);
+
+        revealAll(1);
+        attest(1, ALICE);
+        attest(1, BOB);
+        attest(1, CAROL);
+        vm.prank(NEW_KEY);
+        ledger.open(2);
+        rotate(NEW_KEY, MALLORY);
+        assertMember(MALLORY, 1, 3, NOT_RETIRED);
+    }
+
+    function test_rotate_asOftenAsOneLikesBeforeTheFirstRound() public {
+        enrol(ALICE);
+        rotate(ALICE, NEW_KEY);
+        rotate(NEW_KEY, MALLORY);
+        assertMember(NEW_KEY, 1, 1, 0); // never
+        assertMember(MALLORY, 1, 1, NOT_RETIRED);
     }
 
     function test_rotate_aRotatedKeyNeverComesBack() public {
@@ -101,6 +121,13 @@ contract RotateTest is LedgerTest {
         vm.expectRevert(abi.encodeWithSelector(IRoundLedger.SignatureExpired.selector, START, START + 1));
         vm.prank(ALICE);
         ledger.rotate(NEW_KEY, consent);
+    }
+
+    function expectNoRotation(address account, address replacement, uint32 newest) private {
+        IRoundLedger.Signature memory consent = signRotation(account, replacement, NO_DEADLINE);
+        vm.expectRevert(abi.encodeWithSelector(IRoundLedger.NotParticipant.selector, account, newest));
+        vm.prank(account);
+        ledger.rotate(replacement, consent);
     }
 
     function expectNotParticipant(address account, uint32 round) private {

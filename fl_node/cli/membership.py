@@ -74,7 +74,7 @@ def member_rotate(
     as_json: Json = False,
 ) -> None:
     """Go on under a new key from the next round on; the old one ends the open round. Then name the new keystore in
-    node.toml: the state folder stays.
+    node.toml: the state folder stays. Once a round: a key that has been in no round yet is not rotated.
     """
     from chain import keys
     from chain.signing import sign_rotation

@@ -48,6 +48,14 @@ def rotation_to_a_participant(mallory: Mallory) -> str:
     return mallory.try_to("rotate", address(1), Signature(0, bytes(32), bytes(32)))
 
 
+def second_rotation(mallory: Mallory) -> str:
+    """In front of the owner, who retires the number's new address."""
+    rotate(mallory.world)
+    deployment, deadline = mallory.world.chain.deployment, int(mallory.world.clock.now) + WINDOW
+    consent = sign_rotation(account(SYBILS[0]), deployment, address(STRANGER), deadline)
+    return mallory.try_to("rotate", address(SYBILS[0]), consent, sender=address(STRANGER))
+
+
 def enrolment_of_a_rotated_key(mallory: Mallory) -> str:
     return mallory.try_to("enrol", mallory.address, sender=address(OWNER))
 
@@ -114,6 +122,9 @@ MEMBERS = (
         "takes the address of another participant",
         "AlreadyEnrolled",
         rotation_to_a_participant,
+    ),
+    Attack(
+        "rotation in front of a retirement", "rotates a second time in one round", "NotParticipant", second_rotation
     ),
     Attack(
         "enrolment by a participant",

@@ -89,6 +89,8 @@ class Membership:
 
     def rotate(self, sender: str, replacement: str, consent: Signature) -> None:
         member = self._enrolled(sender)
+        if self.state.number and member.from_round > self.state.number:
+            raise errors.NotParticipant(sender, self.state.number)
         if self.member(replacement).number:
             raise errors.AlreadyEnrolled(replacement)
         kind = "Rotation(address participant,address replacement,uint64 deadline)"

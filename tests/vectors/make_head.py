@@ -167,9 +167,9 @@ def play(run: Recorder) -> None:
 def play_relayed(run: Recorder, owner: str) -> None:
     """A rotated key, a pause, a round of which all but two votes are relayed, and the successor named meanwhile."""
     alice, bob, carol = list(run.web3.eth.accounts)[1:4]
-    dan, new = (Account.from_key(keccak(text=name)) for name in ("dan", "carol's new key"))
+    dan, new = (Account.from_key(keccak(text=name)) for name in ("dan", "alice's new key"))
     run.call("enrol", owner, dan.address)
-    run.call("rotate", carol, new.address, run.sign(new, "Rotation", (carol, new.address, DEADLINE)))
+    run.call("rotate", alice, new.address, run.sign(new, "Rotation", (alice, new.address, DEADLINE)))
     run.call("setPauser", owner, owner)
     run.call("pause", owner)
     run.call("unpause", owner)
@@ -188,11 +188,11 @@ def play_relayed(run: Recorder, owner: str) -> None:
     run.call("advance", bob, 3)
     run.call("setSuccessor", owner, SUCCESSOR)
     run.call("relayReveals", owner, 3, [(key.address, metadata(key.address)) for key in (dan, new)])
-    model, verdicts = b"\x04" * 32, b"\0\0\x01\x01"
+    model, verdicts = b"\x04" * 32, b"\x01\0\0\x01"
     run.call("attest", bob, 3, b"\x05" * 32, verdicts)
     votes = [run.sign(key, "Attestation", (3, model, verdicts, DEADLINE)) for key in (dan, new)]
     run.call("relayAttestations", owner, 3, model, verdicts, votes)
-    run.call("attest", alice, 3, model, verdicts)
+    run.call("attest", carol, 3, model, verdicts)
 
 
 def main() -> None:

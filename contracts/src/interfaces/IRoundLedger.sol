@@ -212,7 +212,8 @@ interface IRoundLedger {
     function retire(address participant) external;
 
     /// @notice Gives the caller's number to `replacement` from the next round on; to the end of an open round the caller
-    /// acts. `replacement` was never enrolled, and consents: it signs
+    /// acts. The caller was a participant of the newest round, if there was one: a number changes hands once a round, so
+    /// who is to be retired cannot run away for ever. `replacement` was never enrolled, and consents: it signs
     /// `Rotation(address participant,address replacement,uint64 deadline)`. So nobody can take an address that is not
     /// its own, and keep its owner from being enrolled.
     function rotate(address replacement, Signature calldata consent) external;

@@ -127,7 +127,8 @@ contract Handler is LedgerTest {
         address replacement = actor(string.concat("key ", vm.toString(accounts.length)));
         IRoundLedger.Signature memory consent = signRotation(account, replacement, NO_DEADLINE);
         Seat memory seat = _seats[account];
-        bool may = seat.number != 0 && seat.untilRound == NOT_RETIRED;
+        uint32 newest = ledger.currentRound().number;
+        bool may = seat.number != 0 && seat.untilRound == NOT_RETIRED && (newest == 0 || seat.fromRound <= newest);
         bool forged = mixed(seed) % 4 == 0;
         if (forged) consent.vs ^= bytes32(uint256(1));
         vm.prank(account);

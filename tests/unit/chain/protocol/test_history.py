@@ -501,6 +501,7 @@ ILLEGAL: dict[str, Case] = {
     "rotated to a member": (World, lambda w: w.rotated(3, 2), Code.L3),
     "rotated to itself": (World, lambda w: w.rotated(3, 3), Code.L3),
     "rotated twice": (rotating, lambda w: w.rotated(3, 6), Code.L3),
+    "rotated again in the same round": (rotating, lambda w: w.rotated(5, 6, number=3), Code.L3),
     "rotated under another number": (World, lambda w: w.rotated(3, 5, number=4), Code.L3),
     "rotated for the running round": (in_commit, lambda w: w.rotated(3, 5, from_round=1), Code.L3),
     "enrolled again under a key rotated away": (rotating, lambda w: w.enrolled(3, from_round=1), Code.L3),
