@@ -97,7 +97,9 @@ class Reader:
             frame = self._take(self._length())
             if zstandard.frame_content_size(frame) != count:
                 raise ValueError(f"a section of another size than {count}")
-            symbols: Symbols = np.frombuffer(zstandard.ZstdDecompressor().decompress(frame), np.uint8)
+            symbols: Symbols = np.frombuffer(
+                zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False), np.uint8
+            )
             if symbols.max() >= len(prior):
                 raise ValueError(f"a symbol above {len(prior) - 1}")
             return symbols

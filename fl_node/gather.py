@@ -22,13 +22,14 @@ from fl_node.verify import Result, VerifiedUpdate, verdict_of, verify_limits, ve
 
 
 def fetch_update(store: BlobStore, round_: Round, participant: str, layout: Layout, rules: Rules) -> Received:
-    """A revealed update, not compared with its digest yet: that is the first thing that `verify_update` does.
+    """A revealed update, not compared with its digest yet: that is the first thing that `verify_update` does. No more
+    is read than its canonical bytes would be.
 
     Raises Unavailable, or VerificationError (U1) for bytes that nobody packed.
     """
     metadata = round_.reveals[participant]
     subject = f"round {round_.number} update of {participant}"
-    data = store.read(metadata.update_digest, subject, rules.limits.update_bytes)
+    data = store.read(metadata.update_digest, subject, min(metadata.update_bytes, rules.limits.update_bytes))
     return unpack(data, layout, rules, participant, round_.number, Digest(metadata.base_model))
 
 

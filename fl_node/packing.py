@@ -12,6 +12,7 @@ than an update of that model needs.
 
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from fractions import Fraction
 from functools import lru_cache
 from math import lgamma, log, log2
 
@@ -27,7 +28,7 @@ from fl_node.gradient import Layer, Layout
 from fl_node.kernels import sparse as kernels
 from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Exponents, Integers, Quantised, blocks, element_max
 from fl_node.sparse import Sparse, Unsigned
-from fl_node.update import LayerUpdate, Update, canonical, decode, encode, rows_of
+from fl_node.update import LayerUpdate, Update, canonical, decode, encode, entry_budget, rows_of
 
 Values = Quantised | Sparse
 
@@ -40,7 +41,9 @@ _SCALES = EXPONENT_MAX - EXPONENT_MIN + 1
 
 
 def pack(blob: bytes, layout: Layout, rules: Rules) -> bytes:
-    """The canonical bytes of an update, packed. What is no update of this model stays as it is."""
+    """The canonical bytes of an update, packed. What is no update of this model, or would not be shorter, stays as it
+    is: so nobody needs to read more than the size that was committed.
+    """
     try:
         update = decode(blob, layout, rules, "packing")
     except VerificationError:
@@ -48,7 +51,8 @@ def pack(blob: bytes, layout: Layout, rules: Rules) -> bytes:
     writer, told = Writer(), _told_by_entries(update, layout)
     writer.raw(1, 1, np.array([told]))
     _code(writer, layout, rules, _among_all(update, layout) if told else update, told)
-    return writer.data()
+    packed = writer.data()
+    return packed if len(packed) < len(blob) else blob
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,25 +165,30 @@ def _code(
     if rules.selection.selection == "common":
         given = None if update is None or update.norms is None else update.norms.astype(np.int64)
         norms = coder.modelled(layout.channels, np.full(256, 1 / 64), given)
-    parts, scales = [], _flat(_SCALES)
+    parts, scales, room = [], _flat(_SCALES), entry_budget(layout, rules.compression)
     for index, layer in enumerate(layout.layers):
         rows = rows_of(layer, sent)
         known = update.layers[index].values if update is not None else None
-        values = _code_layer(coder, layer, len(rows), rules, scales, known)
+        values = _code_layer(coder, layer, len(rows), rules, scales, known, room)
+        room -= values.entries
         if rules.compression.bits == 2 and values.entries:
             scales = _near(int(values.exponents.max()) - EXPONENT_MIN, _SCALES)  # of layers they are much alike
         parts.append(LayerUpdate(rows, values))
     return sent, tuple(parts), norms
 
 
-def _code_layer(coder: Coder, layer: Layer, rows: int, rules: Rules, scales: Counts, known: Values | None) -> Values:
-    """The values of the sent rows of one layer. `scales`: what is expected of the first one."""
+def _code_layer(
+    coder: Coder, layer: Layer, rows: int, rules: Rules, scales: Counts, known: Values | None, room: int
+) -> Values:
+    """The values of the sent rows of one layer. `scales`: what is expected of the first one; `room`: how many entries
+    the rules allow that are not read yet.
+    """
     compression, size = rules.compression, rows * layer.width
     exponents = np.full((rows, blocks(layer.width, compression.block)), EXPONENT_MIN, np.int8)
     expected = _expected_entries(size, compression.entry_rate)
     count = _code_number(coder, expected, None if known is None else known.entries) if size else 0
-    if count > size:
-        raise ValueError(f"{count} values in {size} entries")
+    if count > size or (known is None and count > room):  # a few bytes must not become more than an update may have
+        raise ValueError(f"{count} values in {size} entries, of which {room} may have some")
     top, code = element_max(compression.bits), _code_all if count * SPARSE > size else _code_few
     if compression.bits == 2:  # one magnitude, and then signs
         magnitude = coder.modelled(1, _MAGNITUDES, None if known is None else np.array([known.magnitude()]))
@@ -187,6 +196,8 @@ def _code_layer(coder: Coder, layer: Layer, rows: int, rules: Rules, scales: Cou
         values.elements[...] *= magnitude.view(np.int8)
     else:
         values = code(coder, count, exponents, layer.width, top, compression, known)
+    if values.entries != count:
+        raise ValueError(f"{values.entries} values instead of {count}")
     filled = values.filled
     given = None if known is None else known.exponents[filled].astype(np.int64) - EXPONENT_MIN
     found = _code_scales(coder, int(filled.sum()), compression, scales, given)
@@ -277,7 +288,7 @@ def _flat(alphabet: int) -> Counts:
 @lru_cache(maxsize=256)
 def _expected_entries(size: int, rate: Decimal) -> Counts:
     """How many of `size` entries differ from zero, nearly, as a number of bits."""
-    return _near(_bits(int(size * rate)), CLASSES)
+    return _near(_bits(int(size * Fraction(rate))), CLASSES)
 
 
 @lru_cache

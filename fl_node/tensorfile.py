@@ -51,15 +51,15 @@ def pieces(tensors: Mapping[str, np.ndarray[Any, Any]], metadata: Mapping[str, A
     return [len(head).to_bytes(8, "little"), head, *parts]
 
 
-def decode(data: bytes, subject: str, max_bytes: int) -> tuple[Tensors, dict[str, Any]]:
+def decode(data: bytes, subject: str, max_bytes: int, max_header: int = MAX_HEADER) -> tuple[Tensors, dict[str, Any]]:
     """Tensors (read-only views of `data`) and metadata. Raises VerificationError (U2) unless `data` is exactly what
     `encode` would write.
     """
     if len(data) > max_bytes:
         raise VerificationError(Code.U2, subject, f"at most {max_bytes} bytes", len(data))
     header_size = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or header_size > min(MAX_HEADER, len(data) - 8):
-        raise VerificationError(Code.U2, subject, f"a header of at most {MAX_HEADER} bytes", header_size)
+    if len(data) < 8 or header_size > min(max_header, len(data) - 8):
+        raise VerificationError(Code.U2, subject, f"a header of at most {max_header} bytes", header_size)
     head = data[8 : 8 + header_size]
     try:
         # pydantic's reader ends at a depth of 200; json.loads may crash the process once a library raised the

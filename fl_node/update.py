@@ -17,6 +17,7 @@ These bytes are what is hashed and committed. What lies in the store is shorter:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import ceil
 from typing import Any
 
@@ -40,6 +41,7 @@ FORMAT = "roundledger-update/2"
 _TENSORS = {"sent": np.uint8, "exponents": np.uint8, "elements": np.int8}
 _SPARSE = {"counts": np.uint32, "columns": np.uint32}
 _E8M0 = 127
+MAX_HEADER = 1 << 12  # bytes: there are six tensors at most, and their names are short
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Update:
 
 def entry_budget(layout: Layout, rules: CompressionRules) -> int:
     """How many entries of an update may differ from zero: `ceil(entry_rate * entries)`."""
-    return ceil(rules.entry_rate * layout.entries)
+    return ceil(Fraction(rules.entry_rate) * layout.entries)
 
 
 def make_update(
@@ -185,7 +187,7 @@ def decode(data: bytes, layout: Layout, rules: Rules, subject: str) -> Update:
     """Reads an update of a model with this layout. Raises VerificationError (U2) for anything that `encode` would not
     write.
     """
-    tensors, about = tensorfile.decode(data, subject, rules.limits.update_bytes)
+    tensors, about = tensorfile.decode(data, subject, rules.limits.update_bytes, MAX_HEADER)
     participant, number, base = _about(about, subject)
     found = {name: tensor.dtype.type for name, tensor in tensors.items()}
     common = rules.selection.selection == "common"

@@ -18,9 +18,9 @@ class Code(StrEnum):
     C1 = "C1"  # a reveal opens the commit
     U1 = "U1"  # the blob is there and has the committed digest
     U2 = "U2"  # it decodes canonically, within limits, for this model, all finite
-    U3 = "U3"  # the channel table has the committed root
-    U4 = "U4"  # the norms of the sent channels follow from the sent values
-    U5 = "U5"  # the sent channels are those that the upload rate selects
+    U3 = "U3"  # as many channels, and as many of them sent, as was committed
+    U4 = "U4"  # the norms of the sent channels follow from the sent values, and have the committed root
+    U5 = "U5"  # the rules allow to send just these channels
     U6 = "U6"  # it builds on the previous finalized model
     A1 = "A1"  # the accepted set is exactly what passes C and U
     A2 = "A2"  # re-aggregation gives the attested model

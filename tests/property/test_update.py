@@ -324,12 +324,46 @@ def test_large_updates_come_close_to_the_entropy_of_their_entries(share: float, 
     dense = Quantised(elements.reshape(16, -1), np.zeros((16, 1), np.int8), 1 << 20)
     writer = coder.Writer()
     layer, given = Layout.of({"a": dense.elements}).layers[0], Sparse.of(dense) if chosen.sparse else dense
-    packing._code_layer(writer, layer, 16, every, packing._flat(33), given)
+    packing._code_layer(writer, layer, 16, every, packing._flat(33), given, 1 << 20)
     data = writer.data()
-    found = packing._code_layer(coder.Reader(data), layer, 16, every, packing._flat(33), None)
+    found = packing._code_layer(coder.Reader(data), layer, 16, every, packing._flat(33), None, 1 << 20)
     assert (found.values() == dense.values()).all()
     shares = np.unique(elements, return_counts=True)[1] / elements.size
     assert 8 * len(data) / elements.size < 1.03 * -(shares * np.log2(shares)).sum()
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_few_bytes_become_no_more_entries_than_an_update_may_have(told: bool) -> None:
+    """All of a million entries filled, where 1.8% may be: a run of one symbol, which is hardly any bytes."""
+    layout = Layout.of({"a": np.zeros((1000, 1000), np.uint8)})
+    chosen = rules("1", {"bits": 2}).model_copy(update={"limits": LimitRules()})
+    rows = np.arange(1000)
+    full = Quantised(np.full((1000, 1000), 64, np.int8), np.full((1000, 1), -20, np.int8), 1 << 20)
+    sent = Update(PARTICIPANT, ROUND, BASE, rows, (update.LayerUpdate(rows, Sparse.of(full)),))
+    writer = coder.Writer()
+    writer.raw(1, 1, np.array([int(told)]))
+    packing._code(writer, layout, chosen, sent, told)
+    data = writer.data()
+    assert len(data) < 100
+    watched = patch.object(coder.Reader, "modelled", autospec=True, side_effect=coder.Reader.modelled)
+    with watched as read, pytest.raises(VerificationError, match="of which 18000 may have some") as caught:
+        packing.unpack(data, layout, chosen, PARTICIPANT, ROUND, BASE)
+    assert caught.value.code == Code.U1
+    assert max(call.args[1] for call in read.call_args_list) <= 1000, "no entry was read"
+
+
+@given(chosen=WAY, seed=st.integers(0, 1000))
+def test_what_is_packed_is_never_longer_than_its_canonical_bytes(chosen: Rules, seed: int) -> None:
+    """So nobody reads more than was committed."""
+    blob = encode(make(random_gradient(seed), chosen), chosen)
+    assert len(packing.pack(blob, LAYOUT, chosen)) <= len(blob)
+
+
+def test_nothing_follows_a_section() -> None:
+    data = coder.zstandard.ZstdCompressor().compress(bytes(coder.MANY))
+    framed = coder.WITH_SECTIONS + bytes(4) + (len(data) + 1).to_bytes(4, "little") + data + b"x"
+    with pytest.raises(coder.zstandard.ZstdError):
+        coder.Reader(framed).modelled(coder.MANY, np.full(2, 0.5), None)
 
 
 # ------------------------------------------------- every other bit, and every other length

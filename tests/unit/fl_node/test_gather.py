@@ -99,11 +99,14 @@ def test_an_update_of_an_earlier_round_is_read_with_a_cap_and_compared_with_its_
     read = store.read
     monkeypatch.setattr(store, "read", lambda *given: caps.append(given[2]) or read(*given))
     assert revealed_update(store, round_, first, LAYOUT, RULES).participant == first
-    assert caps == [RULES.limits.update_bytes]
+    assert caps == [round_.reveals[first].update_bytes]
     (tmp_path / "sha256" / digest.hex()[:2] / digest.hex()).write_bytes(blobs[list(SEATS)[1]])
     with pytest.raises(VerificationError) as caught:
         revealed_update(store, round_, first, LAYOUT, RULES)
     assert caught.value.code == Code.U1
+    (tmp_path / "sha256" / digest.hex()[:2] / digest.hex()).write_bytes(blobs[first] + bytes(len(blobs[first])))
+    with pytest.raises(VerificationError, match=f"a blob of at most {len(blobs[first])} bytes"):
+        revealed_update(store, round_, first, LAYOUT, RULES)
 
 
 # ------------------------------------------------------------- the common set
