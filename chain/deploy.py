@@ -8,7 +8,7 @@ from eth_account.signers.local import LocalAccount
 
 from chain import artifacts
 from chain.calls import creation
-from chain.files import write_atomic
+from chain.files import read_small, write_atomic
 from chain.protocol.deployment import Deployment, code_hash
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, ConfigError, TrustError
@@ -56,7 +56,7 @@ def save_deployment(deployment: Deployment, path: Path) -> None:
 def load_deployment(path: Path) -> Deployment:
     """Raises ConfigError naming the file and the field."""
     try:
-        data = path.read_bytes()
+        data = read_small(path)
     except OSError as error:
         raise ConfigError(path, f"cannot read the deployment record: {error.strerror}") from None
     return Deployment.parse(data, path)

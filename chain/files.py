@@ -1,7 +1,9 @@
 """Files that people write and keep: TOML read strictly, anything written is complete or absent."""
 
+import errno
 import os
 import re
+import stat
 import tempfile
 import tomllib
 from collections.abc import Iterable
@@ -12,6 +14,7 @@ from typing import Any
 from chain.protocol.errors import ConfigError
 from chain.protocol.rules import Rules
 
+SMALL = 1 << 24  # bytes of a file that people write
 # A key of many names, from the first on: the parser's memory grows with the square of their number.
 _LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++\s*+\.\s*+){65}""")
 
@@ -19,7 +22,7 @@ _LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++\s*+\.\s*+){65}""")
 def read_toml(path: Path) -> dict[str, Any]:
     """One TOML file; decimals keep every digit that was written. Raises ConfigError naming the file and line."""
     try:
-        text = path.read_text("utf-8")
+        text = read_small(path).decode("utf-8")
         if _LONG_KEY.search(text):
             raise ConfigError(path, "more than 65 names in one key")
         return tomllib.loads(text, parse_float=Decimal)
@@ -33,14 +36,30 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(path, "tables or arrays in each other without end") from None
 
 
+def read_small(path: Path) -> bytes:
+    """A plain file of at most SMALL bytes. Raises OSError: for a pipe, too, which would be waited for, and a device."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    with os.fdopen(handle, "rb") as file:
+        about = os.fstat(handle)
+        if stat.S_ISDIR(about.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(about.st_mode) or about.st_size > SMALL:
+            raise OSError(errno.EFBIG, f"not a plain file of at most {SMALL} bytes", str(path))
+        return file.read()
+
+
 def load_rules(path: Path) -> Rules:
     """Reads `federation.toml`. Raises ConfigError naming the file and the field."""
     return Rules.parse(read_toml(path), path)
 
 
 def check_place(path: Path) -> None:
-    """Raises ConfigError unless a file can be written there: better known before long work, or before it costs gas."""
+    """Raises ConfigError unless a file can be written there: better known before long work, or before it costs gas. A
+    device, pipe or link that stands there would be replaced by the file.
+    """
     try:
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+            raise ConfigError(path, "there is something else than a plain file")
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass

@@ -11,7 +11,7 @@ from typing import Any
 
 from chain.protocol import verdicts
 from chain.protocol.digest import Digest
-from chain.protocol.errors import Code, TrustError, Unavailable, VerificationError
+from chain.protocol.errors import Code, ConfigError, TrustError, Unavailable, VerificationError
 from chain.protocol.history import History
 from chain.protocol.round import Round
 from chain.protocol.rules import Rules
@@ -80,6 +80,7 @@ class Audit:
     rounds: list[dict[str, Any]] = field(default_factory=list)
     failed: int = 0
     missing: int = 0
+    own_checked: int = 0  # rounds whose data root was compared with `own_data`
     untrusted: bool = False
 
     @property
@@ -114,6 +115,8 @@ class Audit:
             return
         if self.failed:
             return
+        if self.own_data and self.own_data[0] not in self.history.members:
+            raise ConfigError(self.own_data[0], "not a participant of this ledger, so it has no data roots here")
         rules, findings = self._rules()
         yield from findings
         if rules is not None:
@@ -152,8 +155,8 @@ class Audit:
                 verify_head(self.history, witness.head(self.ledger.block))
                 newest = witness.newest(self.ledger.depth).number
                 later = sum(1 for _ in witness.logs(self.ledger.block + 1, newest))
-            except TrustError:
-                raise
+            except (TrustError, ConfigError) as error:
+                yield Finding(Status.MISSING, Code.L2, f"the witness {name} is no server of this ledger: {error}")
             except VerificationError as error:
                 yield Finding(Status.FAIL, Code.L2, f"according to {name}, {error.detail}")
             except Unavailable as error:
@@ -167,6 +170,9 @@ class Audit:
                 yield Finding(Status.NOTE, Code.L2, seen)
         if self.ledger.known_head:
             yield Finding(Status.PASS, Code.L4, f"passes through the known head 0x{self.ledger.known_head.hex()}")
+            if (since := self.history.events - (self.ledger.known_head_at or 0)) and not self.witnesses:
+                message = f"{since} events after the known head are the word of one server: a newer --head tells more"
+                yield Finding(Status.NOTE, Code.L2, message)
         elif not self.witnesses:
             message = "only one server was asked: give --head or --witness to find one that invents logs and head alike"
             yield Finding(Status.NOTE, Code.L2, message)
@@ -221,6 +227,9 @@ class Audit:
             stored, findings = self._model(round_.outcome[0], round_.number, rules, base)
             yield from findings
             before, base = base, stored if stored is not None else derived
+        if self.own_data and not self.own_checked:
+            message = "this participant has revealed nothing, so no data root was checked"
+            yield Finding(Status.NOTE, Code.D1, message, 0, self.own_data[0])
 
     def _round(
         self, round_: Round, base: Tensors, before: Tensors | None, rules: Rules, summary: dict[str, Any]
@@ -240,6 +249,9 @@ class Audit:
         except VerificationError as error:
             yield _failed(error, round_.number)
             return None
+        except ConfigError as error:
+            yield Finding(Status.FAIL, Code.L4, f"the rules do not fit the model: {error}", round_.number)
+            return None
         results = gather(self.store, round_, layout, rules, common, self.threads)
         claimed = verdicts.decode(attested)
         excluded: dict[str, str] = {}
@@ -253,6 +265,9 @@ class Audit:
         try:
             accepted = verify_accepted_set(attested, round_, results)
             yield Finding(Status.PASS, Code.A1, f"{len(accepted)} of {len(results)} updates accepted", round_.number)
+            if len(accepted) < self.history.rules.min_updates:
+                message = f"fewer updates were accepted than a round needs ({self.history.rules.min_updates})"
+                yield Finding(Status.NOTE, Code.A1, message, round_.number)
             if before is None and rules.aggregation.server_momentum and self.history.last_finalized(round_.number):
                 raise Unavailable(Code.A2, f"round {round_.number} model", "the model before its base is not available")
             derived = aggregate(base, accepted, layout, rules.aggregation, before, self.threads)
@@ -282,9 +297,14 @@ class Audit:
             return None, [_failed(error, number)]
 
     def _own_data(self, round_: Round) -> Iterator[Finding]:
-        if self.own_data is None or self.own_data[0] not in round_.reveals:
+        """D1, under whatever key the participant revealed in this round: keys change, numbers stay."""
+        if self.own_data is None:
             return
-        participant, found = self.own_data
+        seat, found = self.history.members[self.own_data[0]].number, self.own_data[1]
+        participant = next((who for who in round_.reveals if round_.roster[who] == seat), None)
+        if participant is None:
+            return
+        self.own_checked += 1
         try:
             verify_data_root(
                 round_.reveals[participant], round_.number, found.root, found.count, found.secret_commitment

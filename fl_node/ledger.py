@@ -56,7 +56,8 @@ class Ledger:
     def _reset(self) -> None:
         self.history = History()
         self.at: Block | None = None  # the last block replayed
-        self._passed_known_head = self._refuted = False
+        self.known_head_at: int | None = None  # the event after which the head was the known one
+        self._refuted = False
 
     @property
     def block(self) -> int:
@@ -173,14 +174,16 @@ class Ledger:
         for log in reading.logs:
             self.history.apply(log)
             self._compare_checkpoint()
-            self._passed_known_head |= self.history.head == self.known_head
+            if self.history.head == self.known_head:
+                self.known_head_at = self.history.events
         verify_head(self.history, reading.head)
         if self.checkpoint and self.history.events < self.checkpoint.events:
             found = f"only {self.history.events}"
             raise VerificationError(Code.L4, "history", f"the {self.checkpoint.events} events seen before", found)
-        if self.known_head and not self._passed_known_head:
+        if self.known_head and self.known_head_at is None:
             self._look_above(reading)
-            found = f"{self.history.events} events that never give it"
+            found = f"{self.history.events} events up to block {reading.block.number} that never give it"
+            found += " (is it typed right, and not newer than that block?)"
             raise VerificationError(Code.L4, "history", f"to pass through the head 0x{self.known_head.hex()}", found)
         if self.at is None:  # what was said at the creation does not change
             pinned = self.reader.deployment

@@ -61,7 +61,7 @@ class FindingPrinter:
     def finish(self) -> None:
         if self._passed:
             codes = ", ".join(f"{code} x{count}" if count > 1 else code for code, count in self._passed.items())
-            self._console.print(f"[green]PASS   [/] round {self._round}: {codes}", highlight=False)
+            self._console.print(f"[green]PASS   [/] round {self._round}: {codes}", highlight=False, soft_wrap=True)
         self._passed.clear()
 
 

@@ -93,7 +93,7 @@ class BlobStore:
             with self._opened(digest) as (size, read):
                 data = read(size) if size <= max_bytes else b""
         except _NoFile as found:
-            raise VerificationError(Code.U1, subject, "a file", found) from None
+            raise Unavailable(Code.U1, subject, f"no file, but {found}") from None
         except (NotFoundError, FileNotFoundError):
             raise Unavailable(Code.U1, subject, f"no blob {digest} in {self.location}") from None
         except (BaseError, OSError) as error:

@@ -119,7 +119,7 @@ def verify_accepted_set(attested: bytes, round_: Round, results: Mapping[str, Re
         result, verdict = results[who], claimed[number]
         if verdict == verdicts.EXCLUDED[Code.U1]:
             continue
-        if verdict_of(result) == verdicts.EXCLUDED[Code.U1]:
+        if verdict_of(result) == verdicts.EXCLUDED[Code.U1] and verdicts.is_known(verdict):
             missing = missing or Unavailable(Code.A1, f"round {round_.number} verdict on {who}", result)
         elif verdict != verdict_of(result):
             subject = f"round {round_.number} verdict on {who}"

@@ -14,6 +14,10 @@ EXCLUDED: dict[Code, int] = {Code.U1: 2, Code.U2: 3, Code.U3: 4, Code.U4: 5, Cod
 _NAMES = {ABSENT: "absent", ACCEPTED: "accepted"} | {number: f"excluded {code}" for code, number in EXCLUDED.items()}
 
 
+def is_known(verdict: int) -> bool:
+    return verdict in _NAMES
+
+
 def name(verdict: int) -> str:
     return _NAMES.get(verdict, f"unknown verdict {verdict}")
 

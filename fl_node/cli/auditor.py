@@ -60,14 +60,21 @@ def audit(
 
     if report_file:
         check_place(report_file)
+        report_file.unlink(missing_ok=True)  # an older one must not be taken for that of an audit that ended early
     ledger = open_reader(deployment, rpc, head, depth)
+    witnesses = [open_reader(deployment, url).reader for url in witness or []]
+    names = [ledger.reader.rpc.name, *(each.rpc.name for each in witnesses)]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            "--witness", "the same server twice", "a witness is another server, of somebody else if possible"
+        )
     beside = deployment.parent / ledger.reader.deployment.federation
     rules_file = federation or (beside if beside.exists() else None)
     audit = Audit(
         ledger=ledger,
         store=BlobStore(blobs, create=False),
         federation=load_rules(rules_file) if rules_file else None,
-        witnesses=[open_reader(deployment, url).reader for url in witness or []],
+        witnesses=witnesses,
         own_data=own_data_root(node) if node else None,
         threads=threads,
     )

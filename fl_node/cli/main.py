@@ -3,15 +3,16 @@
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
 
 from chain.protocol.errors import ConfigError, RoundledgerError, TrustError, Unavailable, VerificationError
 from fl_node.cli import auditor, member, membership, operator, relay
-from fl_node.cli.options import err, out, show_json
+from fl_node.cli.options import err, out, said_everything, show_json
 
 INTERNAL_ERROR = 70  # EX_SOFTWARE: a defect of roundledger, never to be taken for a finding
 
@@ -53,22 +54,35 @@ def main() -> None:
     sys.path.append(str(Path.cwd()))  # a federation's own model factory may stand where the command is called
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # the library would exit with 1, which is a finding here
     try:
+        _run()
+    except SystemExit as end:
+        if not said_everything():  # Python would end with 120, or 0
+            end.code = end.code or ConfigError.exit_code
+        raise
+
+
+def _run() -> NoReturn:
+    try:
         app()
     except RoundledgerError as error:
         sys.exit(complain(error))
     except OSError as error:  # a full disk, a folder where a file was to be written
         sys.exit(complain(ConfigError(error.filename or "system", error.strerror or str(error))))
     except Exception:  # noqa: BLE001 - the outermost frame: Python's own exit code 1 would read as a finding
-        traceback.print_exc()
+        with suppress(OSError):
+            traceback.print_exc()
         sys.exit(INTERNAL_ERROR)
+    sys.exit(0)
 
 
 def complain(error: RoundledgerError) -> int:
-    """Says what went wrong, on stdout too if JSON was asked for. Returns the exit code."""
-    if "--json" in sys.argv and error.exit_code:
-        show_json(error_json(error))
+    """Says what went wrong, on stdout too if JSON was asked for, as far as there is room. Returns the exit code."""
     kind = "not trusted" if isinstance(error, TrustError) else "error" if error.exit_code else "note"
-    err.print(f"[bold]{kind}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    with suppress(OSError):
+        err.print(f"[bold]{kind}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    if "--json" in sys.argv and error.exit_code:
+        with suppress(OSError):
+            show_json(error_json(error))
     return error.exit_code
 
 

@@ -50,11 +50,27 @@ PasswordFile = Annotated[Path, typer.Option("--password-file", help="A file with
 
 
 def show_json(value: Any) -> None:
+    """Raises OSError when there is no room for all of it."""
+    rest = memoryview((json.dumps(value, indent=2) + "\n").encode())
     try:
-        sys.stdout.write(json.dumps(value, indent=2) + "\n")
+        sys.stdout.flush()
+        while rest:  # unbuffered (PYTHONUNBUFFERED), a write may be in part, and Python's own would not say so
+            rest = rest[sys.stdout.buffer.write(rest) :]
         sys.stdout.flush()
     except BrokenPipeError:
         reader_gone()
+
+
+def said_everything() -> bool:
+    """Whether all that was printed has arrived: at the end of the program."""
+    arrived = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            arrived = False
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python would try, and fail, once more
+    return arrived
 
 
 def checked_address(text: str) -> str:

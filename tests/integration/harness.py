@@ -99,7 +99,7 @@ def command(*arguments: object, environment: dict[str, str] | None = None, folde
 
 def invoke(*arguments: object) -> Done:
     """The same `main`, with the same parsing and the same exit code, in this process: tests run hundreds of them."""
-    out, err = io.StringIO(), io.StringIO()
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "argv", ["roundledger", *map(str, arguments)])
@@ -111,7 +111,8 @@ def invoke(*arguments: object) -> Done:
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-    return Done(code, out.getvalue(), err.getvalue())
+    said, complained = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
+    return Done(code, said, complained)
 
 
 def processes_with(marker: str) -> list[str]:

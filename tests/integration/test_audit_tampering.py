@@ -4,8 +4,11 @@ The evidence is a finished demo: its chain is loaded again, its folder is copied
 """
 
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -560,9 +563,15 @@ def test_server_that_invents_logs_and_head_is_found_by_a_witness_or_a_known_head
         assert (witnessed.code, bad(witnessed)) == (1, [("L2", None, None)])
         known = evidence.audit("--head", head, url=url)
         assert (known.code, bad(known)) == (1, [("L4", None, None)])
-    honest = evidence.audit("--witness", evidence.url, "--head", head)
+        twice = evidence.audit("--witness", url + "/", url=url)
+        assert (twice.code, "the same server twice" in twice.said) == (2, True)
+    honest = evidence.audit("--head", head)
     assert (honest.code, bad(honest, "note")) == (0, [])
-    assert evidence.audit("--head", f"0x{heads(evidence)[9].hex()}").code == 0  # an older one is passed on the way
+    older = evidence.audit("--head", f"0x{heads(evidence)[9].hex()}")  # passed on the way; but what of the rest?
+    assert (older.code, bad(older, "note")) == (0, [("L2", None, None)])
+    assert f"{evidence.history.events - 9} events after the known head are the word of one server" in older.said
+    unknown = evidence.audit("--head", "0x" + "ab" * 28)
+    assert (unknown.code, "is it typed right, and not newer than that block?" in unknown.said) == (1, True)
     assert evidence.audit("--head", "0x12").code == 2
     above = int(Rpc(evidence.url).call("eth_blockNumber"), 16) - logs_of(evidence)[-1].block
     early = evidence.audit("--head", head, "--depth", above + 1)  # the blocks that were asked for end before it
@@ -590,6 +599,53 @@ def test_server_that_keeps_the_end_of_the_history_to_itself_is_noted_with_a_witn
 def test_witness_that_cannot_be_asked_leaves_the_audit_incomplete(evidence: Evidence) -> None:
     done = evidence.audit("--witness", "http://127.0.0.1:1")
     assert (done.code, bad(done, "missing")) == (3, [("L2", None, None)])
+
+
+def test_witness_of_another_chain_speaks_against_itself(evidence: Evidence) -> None:
+    with proxy(evidence.url, lambda asked, _, result: "0x7" if asked == "eth_chainId" else result) as url:
+        done = evidence.audit("--witness", url)
+    assert (done.code, bad(done), bad(done, "missing")) == (3, [], [("L2", None, None)])
+    assert f"the witness {url} is no server of this ledger" in done.said
+    assert len(done.json["rounds"]) == len(evidence.history.rounds)
+
+
+# --------------------------------------------------------------------- where the report goes
+
+
+def test_report_takes_the_place_of_a_plain_file_alone_and_an_old_one_does_not_stay(evidence: Evidence) -> None:
+    report, device = evidence.folder / "report.json", evidence.folder / "a pipe"
+    assert evidence.audit("--report", report).code == 0
+    assert json.loads(report.read_text())["verdict"] == "pass"
+    assert evidence.audit("--report", report, "--depth", 10**6).code == 4
+    assert not report.exists(), "it would say that this audit passed"
+    os.mkfifo(device)
+    done = evidence.audit("--report", device)
+    assert (done.code, "something else than a plain file" in done.said, device.is_fifo()) == (2, True, True)
+
+
+def test_record_or_rules_that_are_no_plain_file_are_not_waited_for(evidence: Evidence) -> None:
+    rules = evidence.folder / "federation.toml"
+    rules.unlink()
+    os.mkfifo(rules)
+    done = evidence.audit()
+    assert (done.code, "not a plain file" in done.said) == (2, True)
+    evidence.edit_record(federation="/dev/zero")
+    done = evidence.audit()
+    assert (done.code, "not a plain file" in done.said) == (2, True)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("full", ["stdout", "stderr"])
+def test_no_room_for_what_is_said_is_neither_a_finding_nor_a_pass(
+    evidence: Evidence, unbuffered: str, full: str
+) -> None:
+    words = ["audit", "--deployment", evidence.folder / "deployment.json", "--rpc", evidence.url]
+    command = [Path(sys.executable).parent / "roundledger", *words, "--blobs", evidence.folder / "blobs", "--json"]
+    with Path("/dev/full").open("w") as nowhere:
+        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {full: nowhere}
+        environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(command, check=False, env=environment, **streams)
+    assert done.returncode == 2
 
 
 @pytest.mark.parametrize("answer", [None, "zz", "0xzz", {}, [], [None], [{"topics": []}], 7])

@@ -2,6 +2,7 @@
 and residual; the old key is nobody any more.
 """
 
+import re
 import shutil
 import signal
 import threading
@@ -80,6 +81,24 @@ def test_a_node_goes_on_under_a_new_key(federation: MAKE, nodes: Nodes, devnet: 
     assert (second.data_root, second.secret_commitment) == (first.data_root, first.secret_commitment)
     code, findings = made.audit()
     assert code == 0, findings
+
+    its_own_data_is_checked_under_both_keys(made, config, [old.address, new.address])
+
+
+def its_own_data_is_checked_under_both_keys(made: Federation, config: Path, keys: list[str]) -> None:
+    """As they were, and changed."""
+    deployment, blobs, other = made.folder / "deployment.json", made.folder / "blobs", made.folder / "other.toml"
+    words = ["audit", "--deployment", deployment, "--rpc", made.url, "--blobs", blobs, "--json", "--node"]
+
+    def checked(config: Path) -> list[tuple[str, int, str]]:
+        found = invoke(*words, config).json["findings"]
+        return [(f["status"], f["round"], f["participant"]) for f in found if f["code"] == "D1"]
+
+    assert checked(config) == [("pass", number, key) for number, key in enumerate(keys, 1)]
+    mine, others = (re.search("(?m)^data = .*$", made.config(seat).read_text()) for seat in (3, 1))
+    assert mine and others
+    other.write_text(config.read_text().replace(mine[0], others[0]))
+    assert checked(other) == [("fail", number, key) for number, key in enumerate(keys, 1)]
 
 
 def rotate(made: Federation, key: str, replacement: str) -> Done:
