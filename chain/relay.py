@@ -54,13 +54,20 @@ Outcome = Brought | RoundledgerError
 
 class Relayer:
     """Brings items with the account of `client`. A batch is sent `wait` seconds after its first item, or as soon as it
-    has `most` items. Everything but `_send` happens in one event loop.
+    has `most` items; `report` hears of it, and `complain` why nothing could be brought, whenever that changes.
+    Everything but `_bring` happens in one event loop.
     """
 
     def __init__(
-        self, client: LedgerClient, wait: float, most: int, report: Callable[[Batch, int, Receipt], None]
+        self,
+        client: LedgerClient,
+        wait: float,
+        most: int,
+        report: Callable[[Batch, int, Receipt], None],
+        complain: Callable[[RoundledgerError], None],
     ) -> None:
-        self.client, self.wait, self.most, self.report = client, wait, most, report
+        self.client, self.wait, self.most, self.report, self.complain = client, wait, most, report, complain
+        self._complained = ""
         self._waiting: dict[Batch, list[tuple[Item, asyncio.Future[Outcome]]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._unanswered = 0
@@ -109,7 +116,11 @@ class Relayer:
                 return [refusal for refusal in refusals if refusal is not None]
             receipt: Receipt = self._call(batch, good, check=False)
         except RoundledgerError as error:
+            if str(error) != self._complained:
+                self.complain(error)
+            self._complained = str(error)
             return [error] * len(items)
+        self._complained = ""
         self.report(batch, len(good), receipt)
         brought = Brought(receipt.transaction, receipt.block, receipt.gas_used // len(good), len(good))
         return [refusal or brought for refusal in refusals]

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from fl_node.cli.options import DeploymentFile, Keystore, PasswordFile, RpcUrl, err
 
@@ -29,7 +30,7 @@ def relay(
     from chain import keys
     from chain.client import LedgerClient
     from chain.deploy import load_deployment
-    from chain.protocol.errors import ConfigError
+    from chain.protocol.errors import ConfigError, RoundledgerError
     from chain.reader import LedgerReader
     from chain.relay import Batch, Relayer
     from chain.relay_server import application
@@ -42,6 +43,9 @@ def relay(
             f"round {batch.round}: {items} x {batch.verb}, {receipt.gas_used:,} gas, {share:,} each", highlight=False
         )
 
+    def complain(error: RoundledgerError) -> None:
+        err.print(f"[yellow]nothing could be brought:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+
     pinned = load_deployment(deployment)
     LedgerReader(Rpc(rpc), pinned).check_deployment()
     client = LedgerClient(rpc, pinned, keys.unlock(keystore, keys.read_password(password_file)))
@@ -51,4 +55,4 @@ def relay(
         raise ConfigError(f"{host}:{port}", error.strerror or str(error), "choose another --port") from None
     place = f"http://{host}:{listening.getsockname()[1]}"
     err.print(f"relaying for ledger {pinned.address} as {client.address}, on {place}", highlight=False, soft_wrap=True)
-    web.run_app(application(Relayer(client, wait, most, report), pinned), sock=listening, print=None)
+    web.run_app(application(Relayer(client, wait, most, report, complain), pinned), sock=listening, print=None)

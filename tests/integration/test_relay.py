@@ -19,6 +19,7 @@ from harness import Federation, Nodes
 
 from chain.devnet import Devnet
 from chain.errors import Reverted
+from chain.keys import address_of
 from chain.protocol.errors import Unavailable
 from chain.protocol.events import decode
 from chain.reader import LedgerReader
@@ -97,6 +98,21 @@ def test_a_relayer_that_dies_or_lies_costs_no_round(federation: MAKE, nodes: Nod
     found = events(made)
     assert found["Finalized"] == 2
     assert found["Committed"] == found["Revealed"] == 6
+
+
+def test_a_relayer_that_cannot_pay_says_so_and_costs_no_round(federation: MAKE, nodes: Nodes, devnet: Devnet) -> None:
+    made = federation(3, rounds=1, **LONG)
+    devnet.fund(address_of(made.folder / "keys" / "operator.json"), 0)
+    with relayer(made) as (url, process):
+        use(made, url)
+        nodes.start(*map(made.config, range(1, 4)))
+        for seat in range(1, 4):
+            assert nodes.wait("exit", f"node-{seat}").values == {"code": 0}
+        process.kill()
+        assert process.stderr is not None
+        said = process.stderr.read().splitlines()
+    assert said and all("nothing could be brought: " in line and "not enough funds" in line for line in said), said
+    assert not events(made)["CommitsRelayed"]
 
 
 BROUGHT = {"transaction": "0x" + "11" * 32, "block": 1, "gas": 1, "items": 1}
