@@ -21,9 +21,10 @@ _PHASE_STYLES = {Phase.FINALIZED: "green", Phase.ABORTED: "yellow"}
 
 
 _ADVICE = {
-    1: "A mismatch is proven. Keep chain, blobs and this report as they are: they are the evidence. Where only a blob (U1) "
-    "or the rules file (L4) is wrong, it may be this copy of it: look for another one.",
-    3: "What could be looked at is right, but not everything could. Bring back what is missing (any copy will do, it is checked) and audit again.",
+    1: "A mismatch is proven. Keep chain, blobs and this report as they are: they are the evidence. Where only a blob "
+    "(U1) or the rules file (L4) is wrong, it may be this copy of it: look for another one.",
+    3: "What could be looked at is right, but not everything could. Bring back what is missing (any copy will do, it "
+    "is checked) and audit again.",
     5: "This is not the ledger that the deployment record pins. Check --rpc, and where the record came from.",
 }
 
