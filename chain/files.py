@@ -6,10 +6,11 @@ import re
 import stat
 import tempfile
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from chain.protocol.errors import ConfigError
 from chain.protocol.rules import Rules
@@ -36,15 +37,36 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(path, "tables or arrays in each other without end") from None
 
 
-def read_small(path: Path) -> bytes:
-    """A plain file of at most SMALL bytes. Raises OSError: for a pipe, too, which would be waited for, and a device."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    with os.fdopen(handle, "rb") as file:
+class NoPlainFile(OSError):
+    """A pipe, a device or a socket in the place of a file."""
+
+
+@contextmanager
+def opened(path: Path | str) -> Iterator[tuple[int, BinaryIO]]:
+    """The size of a plain file, and the file. Raises OSError; to wait for a pipe would take for ever."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise NoPlainFile(errno.ENXIO, "not a plain file, but a socket", str(path)) from None
+        raise
+    try:
         about = os.fstat(handle)
         if stat.S_ISDIR(about.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(about.st_mode) or about.st_size > SMALL:
-            raise OSError(errno.EFBIG, f"not a plain file of at most {SMALL} bytes", str(path))
+            raise IsADirectoryError(errno.EISDIR, "a folder", str(path))
+        if not stat.S_ISREG(about.st_mode):
+            raise NoPlainFile(errno.EINVAL, "not a plain file, but something else", str(path))
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            yield about.st_size, file
+    finally:
+        os.close(handle)
+
+
+def read_small(path: Path) -> bytes:
+    """A plain file of at most SMALL bytes. Raises OSError."""
+    with opened(path) as (size, file):
+        if size > SMALL:
+            raise OSError(errno.EFBIG, f"more than {SMALL} bytes", str(path))
         return file.read()
 
 

@@ -6,7 +6,6 @@ nodes, and none of the training code.
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from chain.protocol import verdicts
@@ -19,17 +18,15 @@ from chain.reader import LedgerReader
 from chain.rpc import RpcError
 from fl_node import weights
 from fl_node.aggregate import aggregate
-from fl_node.channels import as_float
 from fl_node.dataroot import DataRoot
 from fl_node.fetch import fetch_model, fetch_rules
+from fl_node.findings import Finding, Status, failed, missing, unfinished, update_findings
 from fl_node.gather import common_set, gather
 from fl_node.gradient import Layout
 from fl_node.ledger import Ledger
 from fl_node.store import BlobStore
 from fl_node.tensorfile import Tensors
 from fl_node.verify import (
-    Result,
-    VerifiedUpdate,
     verify_accepted_set,
     verify_data_root,
     verify_head,
@@ -37,33 +34,6 @@ from fl_node.verify import (
     verify_rules,
     verify_shapes,
 )
-
-
-class Status(StrEnum):
-    PASS = "pass"  # noqa: S105 - no password
-    FAIL = "fail"
-    MISSING = "missing"  # could not look
-    NOTE = "note"  # worth knowing, no defect of the history
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One named result: the code of the check, and which round, participant it is about (0, None: the whole ledger)."""
-
-    status: Status
-    code: Code
-    message: str
-    round: int = 0
-    participant: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "status": self.status.value,
-            "code": self.code.value,
-            "round": self.round or None,
-            "participant": self.participant,
-            "message": self.message,
-        }
 
 
 @dataclass
@@ -105,10 +75,10 @@ class Audit:
             yield from self._ledger()
         except TrustError as error:
             self.untrusted = True
-            yield _failed(error, 0)
+            yield failed(error, 0)
             return
         except Unavailable as error:
-            yield _missing(error, 0)
+            yield missing(error, 0)
             return
         except RpcError as error:
             yield Finding(Status.MISSING, Code.L1, f"{self.ledger.reader.rpc.name}: {error}")
@@ -135,7 +105,7 @@ class Audit:
             self.history = self.ledger.history
             # L2 and L4 are about the history as a whole, the others about the round that it broke off in.
             current = None if error.code in (Code.L2, Code.L4) else self.history.current
-            yield _failed(error, current.number if current else 0)
+            yield failed(error, current.number if current else 0)
             return
         yield Finding(Status.PASS, Code.L2, f"{self.history.events} events give the head 0x{self.history.head.hex()}")
         yield from self._elsewhere()
@@ -160,7 +130,7 @@ class Audit:
             except VerificationError as error:
                 yield Finding(Status.FAIL, Code.L2, f"according to {name}, {error.detail}")
             except Unavailable as error:
-                yield _missing(error, 0, code=Code.L2)
+                yield missing(error, 0, code=Code.L2)
             except RpcError as error:
                 yield Finding(Status.MISSING, Code.L2, f"{name}: {error}")
             else:
@@ -185,16 +155,16 @@ class Audit:
             try:
                 verify_rules(self.history, self.federation)
             except VerificationError as error:
-                findings.append(_failed(error, 0))
+                findings.append(failed(error, 0))
             else:
                 return self.federation, [Finding(Status.PASS, Code.L4, f"rules {digest}")]
         try:
             rules = fetch_rules(self.store, digest)
             verify_rules(self.history, rules)
         except Unavailable as error:
-            return None, [*findings, _missing(error, 0, code=Code.L4)]
+            return None, [*findings, missing(error, 0, code=Code.L4)]
         except VerificationError as error:
-            return None, [*findings, _failed(error, 0)]
+            return None, [*findings, failed(error, 0)]
         return rules, [*findings, Finding(Status.PASS, Code.L4, f"rules {digest}, from their blob")]
 
     # --------------------------------------------------------------- rounds
@@ -216,7 +186,7 @@ class Audit:
                 yield Finding(Status.NOTE, Code.C1, "committed and never revealed", round_.number, participant)
             yield from self._own_data(round_)
             if round_.outcome is None:
-                yield Finding(Status.NOTE, Code.L3, _unfinished(round_), round_.number)
+                yield Finding(Status.NOTE, Code.L3, unfinished(round_), round_.number)
                 continue
             summary["model"] = str(round_.outcome[0])
             if base is None:
@@ -244,10 +214,10 @@ class Audit:
             layout = Layout.of(base, rules.selection.layers)
             common = common_set(self.store, self.history, round_, layout, rules)
         except Unavailable as error:
-            yield _missing(error, round_.number, code=Code.U5)
+            yield missing(error, round_.number, code=Code.U5)
             return None
         except VerificationError as error:
-            yield _failed(error, round_.number)
+            yield failed(error, round_.number)
             return None
         except ConfigError as error:
             yield Finding(Status.FAIL, Code.L4, f"the rules do not fit the model: {error}", round_.number)
@@ -259,7 +229,7 @@ class Audit:
             verdict = claimed.get(round_.roster[participant], verdicts.ABSENT)
             if verdict != verdicts.ACCEPTED:
                 excluded[participant] = verdicts.name(verdict).removeprefix("excluded ")
-            yield from _update_findings(round_, participant, result, verdict)
+            yield from update_findings(round_, participant, result, verdict)
         summary["accepted"] = [who for who in results if who not in excluded]
         summary["excluded"] = excluded
         try:
@@ -273,10 +243,10 @@ class Audit:
             derived = aggregate(base, accepted, layout, rules.aggregation, before, self.threads)
             verify_model(round_, weights.model_digest(derived))
         except Unavailable as error:
-            yield _missing(error, round_.number, code=Code.A2)
+            yield missing(error, round_.number, code=Code.A2)
             return None
         except VerificationError as error:
-            yield _failed(error, round_.number)
+            yield failed(error, round_.number)
             return None
         yield Finding(Status.PASS, Code.A2, f"the updates give {finalized}", round_.number)
         return derived
@@ -292,9 +262,9 @@ class Audit:
                 verify_shapes(found, base, what)
             return found, []
         except Unavailable as error:
-            return None, [_missing(error, number)]
+            return None, [missing(error, number)]
         except VerificationError as error:
-            return None, [_failed(error, number)]
+            return None, [failed(error, number)]
 
     def _own_data(self, round_: Round) -> Iterator[Finding]:
         """D1, under whatever key the participant revealed in this round: keys change, numbers stay."""
@@ -310,49 +280,6 @@ class Audit:
                 round_.reveals[participant], round_.number, found.root, found.count, found.secret_commitment
             )
         except VerificationError as error:
-            yield _failed(error, round_.number, participant)
+            yield failed(error, round_.number, participant)
         else:
             yield Finding(Status.PASS, Code.D1, f"data root {found.root}", round_.number, participant)
-
-
-def _update_findings(round_: Round, participant: str, result: Result, verdict: int) -> Iterator[Finding]:
-    """One for every check an update passed. One that failed is a defect of the history only if it was accepted."""
-    number, metadata = round_.number, round_.reveals[participant]
-
-    def passed(code: Code, message: str) -> Finding:
-        return Finding(Status.PASS, code, message, number, participant)
-
-    yield passed(Code.C1, "the reveal opens the commit")
-    yield passed(Code.U6, f"builds on {metadata.base_model}")
-    if isinstance(result, VerifiedUpdate):
-        yield passed(Code.U1, f"{metadata.update_digest}, {metadata.update_bytes:,} bytes unpacked")
-        yield passed(Code.U2, "canonical, within the limits")
-        yield passed(Code.U3, f"{metadata.sent} of {metadata.channels} channels sent")
-        yield passed(Code.U4, f"their norms give the channel table {metadata.channel_root}")
-        yield passed(Code.U5, f"selected as the rules say, threshold {as_float(metadata.threshold):.6g}")
-    if verdict == verdicts.EXCLUDED[Code.U1]:
-        now = "it is here now" if isinstance(result, VerifiedUpdate) else result.detail
-        message = f"excluded, the quorum could not get the blob then: {now}"
-        yield Finding(Status.NOTE, Code.U1, message, number, participant)
-    elif isinstance(result, VerifiedUpdate):
-        return  # accepted, or excluded wrongly: that is A1
-    elif verdict != verdicts.ACCEPTED:
-        yield Finding(Status.NOTE, result.code, f"excluded: {result.detail}", number, participant)
-    elif isinstance(result, Unavailable):
-        yield _missing(result, number, participant)
-    else:
-        yield _failed(result, number, participant)
-
-
-def _failed(error: VerificationError, number: int, participant: str | None = None) -> Finding:
-    return Finding(Status.FAIL, error.code, error.detail, number, participant)
-
-
-def _missing(error: Unavailable, number: int, participant: str | None = None, code: Code | None = None) -> Finding:
-    return Finding(Status.MISSING, code or error.code, error.detail, number, participant)
-
-
-def _unfinished(round_: Round) -> str:
-    if round_.abort_reason is not None:
-        return f"aborted: {round_.abort_reason.name.lower().replace('_', ' ')}"
-    return f"still open: {round_.phase.value}"

@@ -14,7 +14,8 @@ from rich.table import Table
 from chain.protocol import verdicts
 from chain.protocol.history import History
 from chain.protocol.round import Phase, Round
-from fl_node.audit import Audit, Finding, Status
+from fl_node.audit import Audit
+from fl_node.findings import Finding, Status
 
 _STYLES = {Status.PASS: "green", Status.FAIL: "bold red", Status.MISSING: "yellow", Status.NOTE: "cyan"}
 _PHASE_STYLES = {Phase.FINALIZED: "green", Phase.ABORTED: "yellow"}

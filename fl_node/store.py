@@ -6,10 +6,8 @@ been told of must be there afterwards). What comes back is untrusted: size first
 checks.
 """
 
-import errno
 import fcntl
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +20,7 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from chain.files import make_folder, sync_folder, write_atomic
+from chain.files import NoPlainFile, make_folder, opened, sync_folder, write_atomic
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, ConfigError, Unavailable, VerificationError
 
@@ -74,7 +72,7 @@ class BlobStore:
         try:
             with self._opened(name) as (size, read):
                 return size == sum(len(piece) for piece in data) and all(_same(piece, read) for piece in data)
-        except (NotFoundError, FileNotFoundError, PermissionError, _NoFile):
+        except (NotFoundError, FileNotFoundError, PermissionError, NoPlainFile):
             return False
 
     def get(self, digest: Digest, subject: str, max_bytes: int) -> bytes:
@@ -92,8 +90,6 @@ class BlobStore:
         try:
             with self._opened(digest) as (size, read):
                 data = read(size) if size <= max_bytes else b""
-        except _NoFile as found:
-            raise Unavailable(Code.U1, subject, f"no file, but {found}") from None
         except (NotFoundError, FileNotFoundError):
             raise Unavailable(Code.U1, subject, f"no blob {digest} in {self.location}") from None
         except (BaseError, OSError) as error:
@@ -110,23 +106,8 @@ class BlobStore:
         if self._folder is None:
             yield obstore.head(self._store, _path(digest))["size"], self._ranges(digest)
             return
-        path = f"{self._folder}/{_path(digest)}"  # not by pathlib, which takes longer than to open a file
-        try:
-            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)  # to open a pipe would block for ever
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                raise _NoFile(f"a socket at {path}") from None
-            raise
-        try:
-            about = os.fstat(handle)
-            if stat.S_ISDIR(about.st_mode):
-                raise IsADirectoryError(errno.EISDIR, "a folder", path)
-            if not stat.S_ISREG(about.st_mode):
-                raise _NoFile(f"something else at {path}")
-            with open(handle, "rb", closefd=False) as file:
-                yield about.st_size, file.read
-        finally:
-            os.close(handle)
+        with opened(f"{self._folder}/{_path(digest)}") as (size, file):  # pathlib takes longer than to open a file
+            yield size, file.read
 
     def _ranges(self, digest: Digest) -> Read:
         """Reads a blob of an object store range by range."""
@@ -159,10 +140,6 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)  # and with it the lock
-
-
-class _NoFile(Exception):
-    """A pipe, a device or a socket under the name of a blob."""
 
 
 def _same(piece: bytes | memoryview, read: Read) -> bool:

@@ -37,10 +37,11 @@ from chain.protocol.rules import DataRules, Rules
 from chain.reader import LedgerReader
 from chain.rpc import Rpc, RpcError
 from fl_node import node
-from fl_node.audit import Audit, Finding
+from fl_node.audit import Audit
 from fl_node.cli import main as cli
 from fl_node.data import Records
 from fl_node.federation import found
+from fl_node.findings import Finding
 from fl_node.fleet import Fleet, NodeEvent
 from fl_node.ledger import Ledger
 from fl_node.presets import federation_toml, node_toml, preset

@@ -27,7 +27,7 @@ from chain.protocol.round import Phase, Round
 from chain.protocol.rules import SelectionRules
 from chain.protocol.seal import Metadata, seal
 from fl_node import node, prepare, residual, rounds, update
-from fl_node.audit import Status
+from fl_node.findings import Status
 from fl_node.gradient import Layout, gradient_matrices
 from fl_node.journal import Journal
 from fl_node.model import load_tensors, to_tensors

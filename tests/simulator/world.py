@@ -13,9 +13,10 @@ from eth_utils.crypto import keccak
 from chain.protocol.digest import Digest
 from chain.protocol.rules import Rules
 from chain.protocol.seal import domain_separator
-from fl_node.audit import Audit, Finding
+from fl_node.audit import Audit
 from fl_node.data import Records
 from fl_node.dataroot import RecordSecret, data_root
+from fl_node.findings import Finding
 from fl_node.gradient import Layout
 from fl_node.journal import Journal
 from fl_node.ledger import Checkpoint, Ledger
