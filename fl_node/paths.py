@@ -58,18 +58,22 @@ class Violation:
 def select_paths(
     nodes: Sequence[Integers], edges: Sequence[Integers], rate: Fraction, grid: int = GRID
 ) -> PathSelection:
-    """Sends every node and edge whose best path reaches `cut`. A path of norm zero is never sent.
+    """Sends every node and edge whose best path reaches `cut`; if more paths share the norm of the best one than the
+    rate allows, those of them that come first (`_first_ties`). A path of norm zero is never sent.
 
     Raises ValueError for shapes that do not fit, values that are not int64 or are negative, a path of 2**62 or more, a
-    rate outside (0, 1] or a grid without cells.
+    rate outside (0, 1] or a grid of less than two cells.
     """
     least = max(cut(nodes, edges, rate, grid), 1)
     best_nodes, best_edges = _best(nodes, edges)
-    sent_nodes, sent_edges = tuple(best >= least for best in best_nodes), tuple(best >= least for best in best_edges)
+    sent_nodes, sent_edges = [best >= least for best in best_nodes], [best >= least for best in best_edges]
+    if (best := int(best_nodes[0].max())) and best < least:
+        left = _allowed(nodes, rate)
+        sent_nodes, sent_edges = _first_ties([n == best for n in best_nodes], [e == best for e in best_edges], left)
     # The best path through an entry sent is sent as a whole: each of its entries has a best path at least as good. So
     # a receiver, who sees only what was sent, finds the same best norms and the same minimum.
     threshold = _least(_in_order(sent_nodes, sent_edges, best_nodes, best_edges))
-    return PathSelection(sent_nodes, sent_edges, threshold)
+    return PathSelection(tuple(sent_nodes), tuple(sent_edges), threshold)
 
 
 def verify_paths(
@@ -121,48 +125,100 @@ def least_threshold(
     network but counted among those that were sent as a whole. From the same arguments as `verify_paths`; raises
     ValueError as that and `cut` do.
 
-    What `select_paths` sends reaches it: the best path is sent, so the grid is the same; no cell holds more paths than
-    in the whole network, so this cut is not above that one. Who sends all that reaches a lower norm sends all paths
-    of the cells down to there (but for those of norm zero), and is asked for the cut of the whole network.
+    Where the threshold is not below it, no more than `ceil(rate * paths)` paths that were sent as a whole reach the
+    threshold, whatever the values are. What `select_paths` sends is not below it: the best ways to the neurons sent
+    are sent, so what a path falls short by is the same, and no cell holds more paths than in the whole network.
     """
-    return _cut(*_sent_only(selection_nodes, selection_edges, nodes, edges), rate, grid)
+    sent = _sent_only(selection_nodes, selection_edges, nodes, edges)
+    return _cut(*sent, _allowed(nodes, rate), grid)
 
 
 def cut(nodes: Sequence[Integers], edges: Sequence[Integers], rate: Fraction, grid: int = GRID) -> int:
-    """The squared norm that a path must reach, such that at most `ceil(rate * paths)` paths do, counted on a grid.
+    """A squared norm that at most `ceil(rate * paths)` paths reach, counted on a grid.
 
-    With M the norm of the best path, a cell of the grid is `step = M // grid + 1` wide, so the grid just holds M. A
-    path is counted in the cell `floor(node / step) + sum(floor((edge + next node) / step))`: at most L - 1 cells below
-    that of its norm, L being the number of layers. The cut is `step` times the first cell such that it and those above
-    hold at most `ceil(rate * paths)` paths; but never more than M, so the best path is always sent, whatever its ties.
+    With M the norm of the best path, a path falls short of M by the sum over its edges of what the way by this edge
+    falls short of the best way to the same neuron (to the end, for the last edge). A cell of the grid is `step = M //
+    grid + 1` wide; a path is counted in the cell `sum(floor(short / step))`: up to as many cells better than its own
+    as it has edges, and never worse. The cut lies below all cells, from the best on, that together hold at most
+    `ceil(rate * paths)` paths. If already the first one holds more, it is divided by a finer grid, and so on; if even
+    the paths of norm M are too many, the cut is M + 1.
 
-    With B the exact cut (the smallest integer that at most `ceil(rate * paths)` norms reach, or M if that is smaller):
+    With B the exact cut, the smallest integer that at most `ceil(rate * paths)` norms reach:
 
-        B - (L - 1) * (step - 1)  <=  cut  <=  B + (step - 1)
+        B  <=  cut  <=  B + edges * (step - 1)
 
-    and cut = B on a grid finer than M, where step is 1. Counts are exact, so the cut is the same on every machine.
-    Raises ValueError as `select_paths` does.
+    with `edges` those of a path (1 in a network of one layer), and cut = B on a grid finer than M, where step is 1.
+    Counts are exact, so the cut is the same on every machine. Raises ValueError as `select_paths` does.
     """
     _check(nodes, edges)
-    return _cut(nodes, edges, rate, grid)
+    return _cut(nodes, edges, _allowed(nodes, rate), grid)
 
 
-def _cut(nodes: Sequence[Integers], edges: Sequence[Integers], rate: Fraction, grid: int) -> int:
+def _allowed(nodes: Sequence[Integers], rate: Fraction) -> int:
+    """How many paths may be sent."""
+    if not 0 < rate <= 1:
+        raise ValueError(f"rate {rate} is outside (0, 1]")
+    return ceil(rate * prod(len(layer) for layer in nodes))
+
+
+def _cut(nodes: Sequence[Integers], edges: Sequence[Integers], allowed: int, grid: int) -> int:
     """The same, of a network in which no path may use the entries that are _NONE."""
-    if not 0 < rate <= 1 or grid < 1:
-        raise ValueError(f"rate {rate} is outside (0, 1], or grid {grid} has no cells")
-    best = max(int(through.max()) for through in _best(nodes, edges)[0])
-    if best < 1:  # no path, or none that is not zero
-        return 0
-    step = best // grid + 1
-    left = ceil(rate * prod(len(layer) for layer in nodes))
-    cell = grid
-    for count in reversed(_histogram(nodes, edges, step, grid)):
-        if count > left:
-            break
-        left -= count
-        cell -= 1
-    return min(cell * step, best)
+    if grid < 2:
+        raise ValueError(f"a grid of {grid} cells cannot be made finer")
+    shortfalls, best = _shortfalls(nodes, edges)
+    window = best + 1  # the shortfalls that the grid covers: all, or what one cell was before
+    while window > 0:
+        step = -(-window // grid)
+        within, cells = 0, 0
+        for count in _histogram(shortfalls, step, -(-window // step)):
+            if (within := within + count) > allowed:
+                break
+            cells += 1
+        if cells:
+            return best + 1 - min(cells * step, window)
+        window = step if step > 1 else 0
+    return best + 1
+
+
+def _shortfalls(nodes: Sequence[Integers], edges: Sequence[Integers]) -> tuple[list[Integers], int]:
+    """For each edge what the way by it falls short of the best way to its target, for each edge to the last layer what
+    it falls short of the best path: `[n_{l+1}, n_l]`, LIMIT where no path may go. And the norm of the best path, -1
+    if there is none. A network of one layer has an edge from each neuron to the end. Raises ValueError.
+    """
+    ways, tops, forward = [], [], nodes[0]
+    for edge, node in zip(edges, nodes[1:], strict=True):
+        ways.append(np.maximum(edge + forward, _NONE))
+        tops.append(_bounded(ways[-1].max(axis=1)))
+        forward = _bounded(tops[-1] + node)
+    best = max(int(forward.max()), -1)
+    whole = ways[-1] + nodes[-1][:, None] if ways else nodes[0][None, :]
+    ways, tops = [*ways[:-1], whole], [*tops[:-1], np.full(len(whole), best)]
+    return [np.where(way < 0, LIMIT, top[:, None] - way) for way, top in zip(ways, tops, strict=True)], best
+
+
+def _first_ties(nodes: Sequence[Mask], edges: Sequence[Mask], allowed: int) -> tuple[list[Mask], list[Mask]]:
+    """Of too many paths, all those through the first neurons of the first layer that are no more than allowed; if the
+    first neuron's are too many, it alone is kept and the second layer decides, and so on. The masks say what any of
+    the paths uses: so no other path is sent as a whole with them.
+    """
+    allowed = min(allowed, LIMIT // max(map(len, nodes)) - 1)  # counts end one above it, and their sums fit in int64
+    onward = [np.ones(len(nodes[-1]), np.int64)]
+    for edge in reversed(edges):
+        onward.append(np.minimum(np.where(edge, onward[-1][:, None], 0).sum(axis=0), allowed + 1))
+    kept_nodes: list[Mask] = []
+    kept_edges: list[Mask] = []
+    deciding = True
+    for layer, counts in enumerate(reversed(onward)):
+        here: Mask = np.logical_or.reduce(edges[layer - 1] & kept_nodes[-1], axis=1) if layer else nodes[0]
+        if deciding:
+            first = np.flatnonzero(here)
+            fit = int((counts[first].cumsum() <= allowed).sum())
+            here, deciding = np.zeros(len(here), bool), not fit
+            here[first[: max(fit, 1)]] = True
+        if layer:
+            kept_edges.append(edges[layer - 1] & kept_nodes[-1] & here[:, None])
+        kept_nodes.append(here)
+    return kept_nodes, kept_edges
 
 
 def _best(nodes: Sequence[Integers], edges: Sequence[Integers]) -> tuple[list[Integers], list[Integers]]:
@@ -186,27 +242,21 @@ def _bounded(sums: Integers) -> Integers:
     return np.where(sums < 0, _NONE, sums)
 
 
-def _histogram(nodes: Sequence[Integers], edges: Sequence[Integers], step: int, grid: int) -> list[int]:
-    """The number of paths in each cell, exactly. What no path may use leads out of the grid.
+def _histogram(shortfalls: Sequence[Integers], step: int, cells: int) -> list[int]:
+    """The number of paths in each cell, exactly, of those that stay within the cells.
 
-    Counts are limbs of int64, `[limbs, n_l, grid]`: as many as the number of paths needs, and each so short that the
+    Counts are limbs of int64, `[limbs, n_l, cells]`: as many as the number of paths needs, and each so short that the
     sum over a layer's neurons, carry included, stays below 2**63.
     """
-    bits = 63 - max(map(len, nodes)).bit_length()
-    limbs = -(-prod(map(len, nodes)).bit_length() // bits)
-
-    def cells(norms: Integers) -> Integers:
-        return np.where(norms < 0, grid, np.minimum(norms // step, grid))
-
-    steps = [cells(edge + node[:, None]) for edge, node in zip(edges, nodes[1:], strict=True)]
+    sizes = [len(shortfalls[-1]), *(short.shape[1] for short in shortfalls)]
+    bits = 63 - max(sizes).bit_length()
+    limbs = -(-prod(sizes).bit_length() // bits)
+    shifts = [np.minimum(short // step, cells) for short in shortfalls]
     # Each neuron of the first layer has one path so far: what arrives at the second is counted without shifting.
-    first = cells(nodes[0])
-    arriving = first + steps[0] if steps else first[:, None]
-    counts = np.zeros((limbs, len(arriving), grid), np.int64)
-    counts[0] = [np.bincount(row[row < grid], minlength=grid) for row in arriving]
-    for onward, node in zip(steps[1:], nodes[2:], strict=True):
-        base = np.clip(node // step, 0, grid)
-        counts = np.stack([_shifted_sums(limb, onward - base[:, None], base) for limb in counts])
+    counts = np.zeros((limbs, len(shifts[0]), cells), np.int64)
+    counts[0] = [np.bincount(row[row < cells], minlength=cells) for row in shifts[0]]
+    for shift in shifts[1:]:
+        counts = np.stack([_shifted_sums(limb, shift) for limb in counts])
         for at in range(1, limbs):
             counts[at] += counts[at - 1] >> bits
             counts[at - 1] &= (1 << bits) - 1
@@ -214,28 +264,21 @@ def _histogram(nodes: Sequence[Integers], edges: Sequence[Integers], step: int, 
     return [sum(limb << (bits * at) for at, limb in enumerate(parts)) for parts in zip(*totals, strict=True)]
 
 
-def _shifted_sums(counts: Integers, shifts: Integers, bases: Integers) -> Integers:
-    """For each target the sum over the sources of their counts `[sources, grid]`, moved up by `shifts[target, source]
-    + bases[target]` cells: within the grid, which holds the best path, or by all of it, and so out of it.
+def _shifted_sums(counts: Integers, shifts: Integers) -> Integers:
+    """For each target the sum over the sources of their counts `[sources, cells]`, moved up by `shifts[target, source]`
+    cells; what leaves them is lost.
     """
-    sources, grid = counts.shape
-    padded = np.pad(counts, ((0, 0), (grid, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded.ravel(), grid)
-    unshifted = np.arange(sources) * 2 * grid + grid
-    total, chunk = counts.sum(axis=0), max(1, _GATHERED // grid)
-    sums = np.zeros((len(shifts), grid), np.int64)
-    for row, shift, base in zip(sums, shifts, bases.tolist(), strict=True):
-        moved = np.flatnonzero(shift)  # few: most edges are far below one cell
-        ahead = row[base:]
-        if 2 * len(moved) < sources:
-            ahead += total[: grid - base]
-            for at in range(0, len(moved), chunk):
-                ahead -= counts[moved[at : at + chunk], : grid - base].sum(axis=0)
-        else:
-            moved = np.flatnonzero(shift + base < grid)
+    sources, cells = counts.shape
+    padded = np.pad(counts, ((0, 0), (cells, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded.ravel(), cells)
+    unshifted = np.arange(sources) * 2 * cells + cells
+    chunk = max(1, _GATHERED // cells)
+    sums = np.zeros((len(shifts), cells), np.int64)
+    for target, shift in enumerate(shifts):
+        moved = np.flatnonzero(shift < cells)
         starts = unshifted[moved] - shift[moved]
         for at in range(0, len(moved), chunk):
-            ahead += windows[starts[at : at + chunk], : grid - base].sum(axis=0)
+            sums[target] += windows[starts[at : at + chunk]].sum(axis=0)
     return sums
 
 
