@@ -20,7 +20,7 @@ from typing import Self
 
 from chain import devnet_state
 from chain.devnet_process import POLL, STOP_LIMIT, Kind, Wanted, end, launch, output_file, start_time
-from chain.files import write_atomic
+from chain.files import check_place, write_atomic
 from chain.protocol.errors import ConfigError, RoundledgerError, Unavailable
 from chain.rpc import Rpc, RpcError
 
@@ -112,6 +112,7 @@ class DevnetInfo:
     state: str | None
     log: str
     version: int = 1
+    saved: str | None = None  # the state file as it was loaded: another one is not written over
 
 
 @dataclass(frozen=True)
@@ -138,12 +139,16 @@ def up(
         before = _read(directory)
         if before is not None and _alive(before):
             raise ConfigError(directory, f"a devnet is running already at {before.url} (pid {before.pid})")
-        log = (directory / LOG).absolute()
+        if state is not None and kind == "anvil":
+            check_place(state)
+        saved, log = _version(state), (directory / LOG).absolute()
         with output_file(log) as output:
             process, url = launch(Wanted(kind, port, chain_id, state), output, outlives=True)
         _detached.append(process)
         place = None if state is None else str(state.absolute())
-        info = DevnetInfo(process.pid, start_time(process.pid), url, kind, chain_id, place, str(log))
+        info = DevnetInfo(process.pid, start_time(process.pid), url, kind, chain_id, place, str(log), saved=saved)
+        if not info.started:
+            raise ConfigError(directory, "the devnet ended at once", f"its last words are in {log}")
         write_atomic(directory / RECORD, json.dumps(dataclasses.asdict(info), indent=2).encode() + b"\n")
         return info
 
@@ -158,6 +163,9 @@ def down(directory: Path) -> bool:
         running = info is not None and _alive(info)
         if info is not None and running:
             if info.state is not None:
+                if info.saved is not None and _version(Path(info.state)) not in ("", info.saved):
+                    problem = "another file than the devnet was started with: it would be written over"
+                    raise ConfigError(info.state, problem, "move it away, then `devnet down` again")
                 with Rpc(info.url, SAVE_LIMIT, STATE_LIMIT) as rpc, _no_more_blocks(rpc, info.kind):
                     _save(rpc, info.kind, Path(info.state), Path(info.state))
             _end_detached(info)
@@ -188,6 +196,14 @@ def fund(directory: Path, address: str, wei: int) -> None:
 
 def _fund(rpc: Rpc, kind: Kind, address: str, wei: int) -> None:
     rpc.call("anvil_setBalance" if kind == "anvil" else "evm_setAccountBalance", address, hex(wei))
+
+
+def _version(state: Path | None) -> str:
+    """What tells a saved chain from another one that was put in its place; empty if there is none."""
+    if state is None or not state.is_file():
+        return ""
+    about = state.stat()
+    return f"{about.st_ino} {about.st_mtime_ns} {about.st_size}"
 
 
 # Kept so that a parent that lives on collects their exit status.
@@ -232,7 +248,10 @@ def _read(directory: Path) -> DevnetInfo | None:
         document = json.loads(path.read_text("utf-8"))
         if document["version"] != 1:
             raise ConfigError(path, f"version {document['version']} is unknown to this program")
-        return DevnetInfo(**document)
+        info = DevnetInfo(**document)
+        if type(info.pid) is not int or info.pid < 2 or not isinstance(info.started, str):
+            raise ValueError("no process of ours")
+        return info
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError):
@@ -242,7 +261,7 @@ def _read(directory: Path) -> DevnetInfo | None:
 def _alive(info: DevnetInfo) -> bool:
     for process in _detached:
         process.poll()
-    return start_time(info.pid) == info.started
+    return info.started != "" and start_time(info.pid) == info.started
 
 
 def _end_detached(info: DevnetInfo) -> None:

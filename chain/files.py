@@ -89,6 +89,16 @@ def check_place(path: Path) -> None:
         raise ConfigError(path, f"cannot be written: {error.strerror}") from None
 
 
+def keep_apart(path: Path, *sources: Path | None) -> None:
+    """Raises ConfigError if `path` is one of the files that are read, or lies in such a folder."""
+    for source in sources:
+        if source is None or not source.exists():
+            continue
+        within = source.resolve() in path.resolve().parents
+        if within or (path.exists() and path.samefile(source)):
+            raise ConfigError(path, f"would be written over what is read from {source}", "choose another place")
+
+
 def write_atomic(path: Path, *parts: bytes | memoryview, mode: int = 0o644) -> None:
     """Writes `path`, all parts in their order, whole and durably, or not at all: temporary file beside it, fsync,
     rename, fsync of the folder.
@@ -103,7 +113,7 @@ def write_atomic(path: Path, *parts: bytes | memoryview, mode: int = 0o644) -> N
 
 def _write_atomic(path: Path, parts: Iterable[bytes | memoryview], mode: int) -> None:
     make_folder(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.")  # within what a disk allows
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

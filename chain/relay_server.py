@@ -9,6 +9,7 @@ Bytes are hex with 0x. An answer comes when the item is on the ledger: 200 {"tra
 409 {"refused", "message"} with the ledger's error, 400 for what is no such item, 503 when the chain cannot be asked.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -26,6 +27,8 @@ from chain.relay import Batch, Brought, Full, Item, Outcome, Relayer
 from chain.signing import Signature, SignedCommit
 
 MAX_BODY = 1 << 17  # bytes: 60,000 participants' verdicts
+BODY_LIMIT = 5.0  # seconds for all of it: who sends nothing holds a connection no longer
+CLOSE = {"Connection": "close"}
 Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
 
 
@@ -95,7 +98,11 @@ def application(relayer: Relayer, deployment: Deployment) -> web.Application:
     def bring(kind: type[Message]) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             try:
-                batch, item = kind.model_validate_json(await request.read()).item()
+                async with asyncio.timeout(BODY_LIMIT):
+                    body = await request.read()
+                batch, item = kind.model_validate_json(body).item()
+            except TimeoutError:
+                return web.json_response({"message": "the item did not arrive"}, status=408, headers=CLOSE)
             except (ValidationError, ValueError) as error:
                 return web.json_response({"message": f"not such an item: {_first_line(error)}"}, status=400)
             try:

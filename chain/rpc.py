@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic_core import from_json  # as fast as json.loads, which crashes on deep nesting: py_ecc lifts Python's limit
 
 from chain.http_post import Poster, PostError, TooLong
-from chain.protocol.errors import Code, ConfigError, RoundledgerError, Unavailable
+from chain.protocol.errors import Code, ConfigError, RoundledgerError, Unavailable, printable
 
 HOST, PRINTED = re.compile(r"[A-Za-z0-9._:-]+"), re.compile(r"[!-~]*")
 MAX_REPLY = 64 << 20  # bytes, after decompression; 20,000 logs of 256 data bytes are 19 MB
@@ -28,7 +28,7 @@ class RpcError(RoundledgerError):
     exit_code = 3
 
     def __init__(self, method: str, code: int, message: str, data: Any = None) -> None:
-        self.method, self.code, self.message, self.data = method, code, _printable(message), data
+        self.method, self.code, self.message, self.data = method, code, printable(message), data
         super().__init__(f"{method}: error {code}: {self.message}")
 
     @property
@@ -212,8 +212,3 @@ def _rpc_error(method: str, error: object) -> RpcError:
         return RpcError(method, 0, str(error))
     code = error.get("code")
     return RpcError(method, code if isinstance(code, int) else 0, str(error.get("message")), error.get("data"))
-
-
-def _printable(text: str, limit: int = 500) -> str:
-    """A stranger's text on our terminal: no control characters, not endless."""
-    return "".join(letter if letter.isprintable() else " " for letter in text[:limit])

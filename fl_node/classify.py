@@ -117,7 +117,7 @@ def write_csv(path: Path, classification: Classification) -> None:
     for name, label, probabilities, truth in zip(names, *columns, strict=True):
         true = [classes[truth] if truth >= 0 else ""] if labelled else []
         writer.writerow([_cell(name) if isinstance(name, str) else name, classes[label], *probabilities, *true])
-    write_atomic(path, file.getvalue().encode())
+    write_atomic(path, file.getvalue().encode(), mode=0o600)  # what the model says of people
 
 
 def _cell(text: str) -> str:

@@ -120,4 +120,4 @@ class NodeConfig(Table):
 
 def place(location: str, folder: Path) -> str:
     """A URL or the name of a built-in set as it is, a path relative to `folder`."""
-    return location if ":" in location else str(folder / location)
+    return location if "://" in location or location.startswith("builtin:") else str(folder / location)

@@ -16,6 +16,7 @@ from fl_node.readers import Raw, shown, stack, wanted_columns
 
 NUMBER = re.compile(r"[ \t]*[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)[ \t]*", re.ASCII | re.IGNORECASE)
 BLOCK = 1 << 24  # bytes; a CSV row must fit into one
+csv.field_size_limit(BLOCK)  # or Python would refuse a long cell that Arrow has read
 
 
 def read_csv(path: Path, rules: DataRules, labelled: bool) -> Raw:

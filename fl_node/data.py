@@ -13,12 +13,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from chain.protocol.errors import ConfigError
+from chain.protocol.errors import ConfigError, printable
 from chain.protocol.rules import DataRules
 from fl_node.arrays import IMAGES, read_builtin, read_idx, read_npz
 from fl_node.csvfile import read_csv
 from fl_node.readers import Raw, read_parquet, shown
 
+pa.enable_signal_handlers(False)  # SIGTERM while Arrow reads is for the node, and not the end of the reading
 BUILTIN = "builtin:"
 UNLABELLED = -1
 CHUNK = 4096  # records converted at a time, so that no second copy of a large set is made
@@ -136,7 +137,7 @@ def _labels(source: object, raw: Raw, rules: DataRules, labelled: bool) -> npt.N
 
 
 def _listed(classes: tuple[str, ...]) -> str:
-    names = [f"{index} = {name}" for index, name in enumerate(classes[:20])]
+    names = [f"{index} = {printable(name)}" for index, name in enumerate(classes[:20])]
     return ", ".join(names) + (f", ... {len(classes)} in all" if len(classes) > 20 else "")
 
 

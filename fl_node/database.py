@@ -37,6 +37,18 @@ RESTORE = (
     "restore the folder from a backup; or start with an empty one that holds only the old `secret`: then what was not "
     "sent so far is lost, and a round that this node has committed to"
 )
+WAIT = 5.0  # seconds that somebody else (a backup) may hold the file
+MENDABLE = (  # what SQLite says when the file itself may be whole
+    "SQLITE_FULL",
+    "SQLITE_READONLY",
+    "SQLITE_IOERR",
+    "SQLITE_CANTOPEN",
+    "SQLITE_PERM",
+    "SQLITE_BUSY",
+    "SQLITE_LOCKED",
+    "SQLITE_PROTOCOL",
+    "SQLITE_NOMEM",
+)
 RESUME = "nothing is lost: mend that and start the node again"
 
 
@@ -47,7 +59,7 @@ class Database:
         """Opens the file, which must exist. Raises ConfigError when it is damaged or of another version."""
         self.path, self._lock = path, threading.RLock()
         with self._errors():
-            self._open = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=0)
+            self._open = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=WAIT)
             try:
                 self._open.executescript(_SETTINGS)  # before the first look, which would need shared memory otherwise
                 self._check()
@@ -105,7 +117,7 @@ class Database:
             raise ConfigError(self.path, "damaged", RESTORE) from None
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
-            if name.startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+            if name.startswith(MENDABLE):
                 raise ConfigError(self.path, f"cannot be used: {error} ({name})", RESUME) from None
             raise ConfigError(self.path, f"damaged: {error} ({name})", RESTORE) from None
 

@@ -23,7 +23,7 @@ from chain.deploy import load_deployment
 from chain.devnet import Devnet
 from chain.files import load_rules, write_atomic
 from chain.protocol.digest import Digest
-from chain.protocol.errors import ConfigError, RoundledgerError
+from chain.protocol.errors import ConfigError, RoundledgerError, Unavailable
 from chain.protocol.rules import Rules
 from chain.reader import LedgerReader
 from fl_node.classify import Classification, classify, print_classification, write_csv
@@ -38,14 +38,17 @@ from fl_node.store import BlobStore
 
 ROUNDS = 10
 ETHER = 10**18
+MARK = ".roundledger-demo"  # the file by which a folder is known to be the demo's own
 STATE = "chain.json"  # the saved chain, for `roundledger devnet up --state`
 PHASES = {"commit": "training and committing", "reveal": "revealing", "verify": "verifying", "attest": "attesting"}
 
 
 class DemoFailed(RoundledgerError):
-    """A part of the demo ended otherwise than it must."""
+    """A node ended otherwise than it must: with which code, or by which signal (below 0)."""
 
-    exit_code = 1
+    def __init__(self, node: str, code: int, words: str) -> None:
+        self.exit_code = code if code > 0 else Unavailable.exit_code
+        super().__init__(f"{node} ended with code {code}:\n{words}")
 
 
 @dataclass
@@ -81,8 +84,7 @@ class Demo:
         with self.console.status("starting the nodes") as status:
             for event in fleet.events():
                 if event.kind == "exit" and event.values["code"]:
-                    code, words = event.values["code"], fleet.last_words(event.node)
-                    raise DemoFailed(f"{event.node} ended with code {code}:\n{words}")
+                    raise DemoFailed(event.node, event.values["code"], fleet.last_words(event.node))
                 if not event.round:
                     continue
                 self.head = event.values.get("head", self.head)
@@ -181,12 +183,20 @@ def run_demo(dataset: str, folder: Path, rounds: int | None, participants: int, 
 
 
 def clear(folder: Path) -> None:
-    """Removes an earlier demo, and nothing else. Raises ConfigError for a folder that holds something of the user's."""
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / "federation.toml").exists() or not (folder / "keys").is_dir():
-            raise ConfigError(folder, "not empty, and not an earlier demo", "choose another --dir")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Removes an earlier demo, and nothing else. Raises ConfigError for a folder that may hold something of the user's:
+    one like a federation's own that does not have the demo's mark.
+    """
+    mark = folder / MARK
+    if folder.exists() and any(folder.iterdir()) and not mark.exists():
+        raise ConfigError(
+            folder, f"not empty, and not an earlier demo (it has no {MARK})", "remove it, or choose another --dir"
+        )
+    write_atomic(mark, b"The demo removes everything in this folder when it is run here again.\n")
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != mark:
+            path.unlink()
 
 
 def write_data(

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from chain.protocol.errors import ConfigError
 from chain.tied import tied
 
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
@@ -30,12 +32,15 @@ class NodeEvent:
 
 
 class Fleet:
-    """Starts one `roundledger node run` for every `node.toml`; no process outlives the `with` block.
+    """Starts one `roundledger node run` for every `node.toml`; no process outlives the `with` block. A node goes by the
+    name of its file; raises ConfigError if two have the same.
 
     On Linux they are told to stop, too, when the thread that started them ends in any other way.
     """
 
     def __init__(self, configs: Sequence[Path], logs: Path) -> None:
+        if twice := [name for name, count in Counter(config.stem for config in configs).items() if count > 1]:
+            raise ConfigError(twice[0], "two nodes of one name", "every node.toml needs a file name of its own")
         self._configs, self._logs = configs, logs
         self._events: queue.Queue[NodeEvent] = queue.Queue()
         self._running = 0  # processes whose exit nobody has seen yet

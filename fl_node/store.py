@@ -8,12 +8,15 @@ checks.
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import obstore
@@ -29,6 +32,8 @@ if TYPE_CHECKING:  # the library has it for the type checker only
 
 CHUNK = 1 << 19  # bytes compared at a time: of more, the memory for them would be new every time, and cost the most
 PATIENCE, POLL = 2.0, 0.002  # seconds that a writer waits for another one, and between looks
+PIECE = 1 << 23  # bytes of an object store asked for at a time: the library gives a request 30 s, body included,
+UPLOADS = 2  # and pieces of 5 MiB sent at a time: so 350 kB/s are fast enough for a blob of any size
 # The library would try again for minutes and say nothing; whoever asks knows better how long it is worth waiting.
 RETRIES: "RetryConfig" = {"max_retries": 1, "retry_timeout": timedelta(seconds=5)}
 
@@ -36,12 +41,12 @@ Read = Callable[[int], bytes]
 
 
 class BlobStore:
-    """Blobs by digest. `location` is a folder or a URL."""
+    """Blobs by digest. `location` is a folder or a URL; raises ConfigError for one that cannot be used."""
 
     def __init__(self, location: str | Path, *, create: bool = True) -> None:
-        self.location = str(location).removeprefix("file://")
-        self._store = _open(self.location, create)
-        self._folder = Path(self.location) if isinstance(self._store, LocalStore) else None
+        self.location = str(location)
+        self._folder = folder_of(self.location)
+        self._store = _open(self.location) if self._folder is None else _open_folder(self._folder, create)
 
     def put(self, *data: bytes | memoryview, digest: Digest | None = None) -> Digest:
         """Stores `data` (one piece after the other) under its digest, or under that of what it unpacks to, in the place
@@ -65,7 +70,7 @@ class BlobStore:
                 if not self._holds(name, data):
                     write_atomic(path, *data)
         else:
-            obstore.put(self._store, _path(name), b"".join(data))
+            obstore.put(self._store, _path(name), b"".join(data), max_concurrency=UPLOADS)
 
     def _holds(self, name: Digest, data: Sequence[bytes | memoryview]) -> bool:
         """Whether these very bytes lie there: whoever can write to the store could have put others under the name."""
@@ -115,9 +120,10 @@ class BlobStore:
 
         def read(size: int) -> bytes:
             nonlocal at
-            part = bytes(obstore.get_range(self._store, _path(digest), start=at, length=size)) if size else b""
-            at += len(part)
-            return part
+            start, at = at, at + size
+            ends = [*range(start + PIECE, at, PIECE), at] if size else []
+            bounds = pairwise([start, *ends])
+            return b"".join(obstore.get_range(self._store, _path(digest), start=a, end=b) for a, b in bounds)
 
         return read
 
@@ -156,13 +162,32 @@ def _path(digest: Digest) -> str:
     return f"sha256/{name[:2]}/{name}"
 
 
-def _open(location: str, create: bool) -> ObjectStore:
-    if "://" in location:
-        try:
-            return from_url(location, retry_config=RETRIES)
-        except (BaseError, ValueError) as error:
-            raise ConfigError(location, f"not a blob store: {_reason(error)}") from None
-    folder = Path(location)
+def folder_of(location: str) -> Path | None:
+    """The folder that a location means; None for an object store. Raises ConfigError."""
+    if "://" not in location:
+        return Path(location)
+    parts = urlsplit(location)
+    if parts.scheme != "file":
+        return None
+    if parts.netloc not in ("", "localhost") or not parts.path:
+        raise ConfigError(location, "not a folder on this machine", "file:///absolute/path")
+    return Path(unquote(parts.path))
+
+
+def _open(location: str) -> ObjectStore:
+    parts = urlsplit(location)
+    if parts.username or parts.password or parts.query:  # it would stand in logs and reports
+        where = re.sub(r"[^/]*@|[?].*", "", location)
+        raise ConfigError(where, "a blob store's address holds a password or a token", "give it in the environment")
+    try:
+        if parts.scheme == "memory":
+            raise ValueError("it would be gone with the process")
+        return from_url(location, retry_config=RETRIES)
+    except (BaseError, ValueError) as error:
+        raise ConfigError(location, f"not a blob store: {_reason(error)}") from None
+
+
+def _open_folder(folder: Path, create: bool) -> ObjectStore:
     if not create and not folder.is_dir():
         raise ConfigError(folder, "no such blob folder")
     try:

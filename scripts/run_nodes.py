@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from chain.protocol.errors import ConfigError, RoundledgerError
+from fl_node.cli.main import complain
 from fl_node.fleet import Fleet
 from fl_node.report import event_line
 
@@ -18,9 +20,20 @@ def run_nodes(
     logs: Annotated[Path, typer.Option(help="Folder for what each node prints.")] = Path("logs"),
 ) -> None:
     """Starts a node for every file and shows what they do, until all have ended. Ctrl-C stops them all."""
-    console, worst = Console(), 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with Fleet(configs, logs) as fleet:
+    try:
+        worst = follow(Fleet(configs, logs))
+    except RoundledgerError as error:
+        worst = complain(error)
+    except OSError as error:  # where the logs were to be written
+        worst = complain(ConfigError(error.filename or "system", error.strerror or str(error)))
+    sys.exit(worst)
+
+
+def follow(nodes: Fleet) -> int:
+    """The worst of the nodes' exit codes."""
+    console, worst = Console(), 0
+    with nodes as fleet:
         for event in fleet.events():
             if event.kind == "exit":
                 worst = max(worst, abs(event.values["code"]))
@@ -30,7 +43,7 @@ def run_nodes(
             else:
                 line = event_line(event.kind, event.round, event.values)
                 console.print(f"{event.node:10} {line}", highlight=False, soft_wrap=True)
-    sys.exit(worst)
+    return worst
 
 
 if __name__ == "__main__":

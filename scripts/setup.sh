@@ -16,10 +16,15 @@ say() { echo "setup: $*" >&2; }
 stamp() { cat "$@" | cksum; }
 current() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
 
+[ -x .venv/bin/python ] || rm -rf .venv  # its Python is gone: so are the stamps in it
+
 wanted=$(stamp requirements.lock pyproject.toml scripts/setup.sh)
 if ! current .venv/.ready "$wanted"; then
   say "Python packages (the first time takes a minute or two)"
-  [ -x .venv/bin/python ] || "$python" -m venv .venv
+  if ! .venv/bin/python -m pip --version > /dev/null 2>&1; then  # none yet, or one that was cut off
+    rm -rf .venv
+    "$python" -m venv .venv
+  fi
   # torch first and alone: with an open range another package could pull in gigabytes of GPU libraries.
   .venv/bin/python -m pip install --quiet torch==2.13.0
   .venv/bin/python -m pip install --quiet -r requirements.lock

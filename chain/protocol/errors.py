@@ -58,7 +58,7 @@ class VerificationError(RoundledgerError):
 
     def __init__(self, code: Code, subject: str, expected: object, actual: object) -> None:
         self.code, self.subject = code, subject
-        self.expected, self.actual = _printable(expected), _printable(actual)
+        self.expected, self.actual = printable(expected), printable(actual)
         self.detail = f"{subject}: expected {self.expected}, found {self.actual}"
         super().__init__(f"{code} {self.detail}")
 
@@ -75,8 +75,8 @@ class Unavailable(RoundledgerError):
     exit_code = 3
 
     def __init__(self, code: Code, subject: str, reason: object) -> None:
-        self.code, self.subject, self.reason = code, subject, str(reason)
-        self.detail = f"{subject}: not available: {reason}"
+        self.code, self.subject, self.reason = code, subject, printable(reason)
+        self.detail = f"{subject}: not available: {self.reason}"
         super().__init__(f"{code} {self.detail}")
 
 
@@ -91,8 +91,8 @@ def _again(kind: type[RoundledgerError], args: tuple[object, ...]) -> Roundledge
     return kind.__new__(kind, *args)
 
 
-def _printable(value: object, limit: int = 400) -> str:
-    """Evidence may hold anything a stranger wrote: not endless, and no control characters for our terminal."""
+def printable(value: object, limit: int = 400) -> str:
+    """What a stranger wrote, or a stranger's server: not endless, and no control characters for our terminal."""
     text = str(value)
     clipped = text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
     return "".join(letter if letter.isprintable() else " " for letter in clipped)

@@ -53,12 +53,17 @@ def audit(
     """Replay the whole history and verify every round. Exit 0 pass, 1 proven mismatch, 3 incomplete, 5 not the pinned
     ledger.
     """
-    from chain.files import check_place, load_rules, write_atomic
+    from chain.deploy import load_deployment
+    from chain.files import check_place, keep_apart, load_rules, write_atomic
     from fl_node.audit import Audit
     from fl_node.report import FindingPrinter, advice, audit_json, rounds_table
-    from fl_node.store import BlobStore
+    from fl_node.store import BlobStore, folder_of
 
+    record = load_deployment(deployment)
+    beside = deployment.parent / record.federation
+    rules_file = federation or (beside if beside.exists() else None)
     if report_file:
+        keep_apart(report_file, deployment, rules_file, node, folder_of(blobs))
         check_place(report_file)
         report_file.unlink(missing_ok=True)  # an older one must not be taken for that of an audit that ended early
     ledger = open_reader(deployment, rpc, head, depth)
@@ -68,8 +73,6 @@ def audit(
         raise ConfigError(
             "--witness", "the same server twice", "a witness is another server, of somebody else if possible"
         )
-    beside = deployment.parent / ledger.reader.deployment.federation
-    rules_file = federation or (beside if beside.exists() else None)
     audit = Audit(
         ledger=ledger,
         store=BlobStore(blobs, create=False),

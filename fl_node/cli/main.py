@@ -1,5 +1,6 @@
 """The command itself, the demo, and what an error means: the exit codes."""
 
+import io
 import signal
 import sys
 import traceback
@@ -37,10 +38,14 @@ app.command()(member.classify)
 @app.command()
 def demo(
     dataset: Annotated[str, typer.Option(help="breast-cancer, digits or fashion-mnist.")] = "breast-cancer",
-    directory: Annotated[Path, typer.Option("--dir")] = Path("runs/demo"),
-    rounds: Annotated[int | None, typer.Option(min=1)] = None,
-    participants: Annotated[int, typer.Option(min=2, max=64)] = 4,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 1,
+    directory: Annotated[
+        Path, typer.Option("--dir", help="Where everything goes; an earlier demo there is removed.")
+    ] = Path("runs/demo"),
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds; default: 10.")] = None,
+    participants: Annotated[int, typer.Option(min=2, max=64, help="Organisations, a node each.")] = 4,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Of how records are split, and of the first model.")
+    ] = 1,
 ) -> None:
     """Everything once, for real: devnet, ledger, four nodes, ten rounds, classification, audit."""
     from fl_node.demo import run_demo
@@ -51,6 +56,9 @@ def demo(
 
 def main() -> None:
     """Runs the command and exits with the code that its error means: 0 to 5 as documented, 70 for a defect of ours."""
+    for stream in (sys.stdout, sys.stderr):  # names in letters that the terminal does not have are no defect of ours
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.path.append(str(Path.cwd()))  # a federation's own model factory may stand where the command is called
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # the library would exit with 1, which is a finding here
     try:
@@ -82,7 +90,7 @@ def complain(error: RoundledgerError) -> int:
         err.print(f"[bold]{kind}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
     if "--json" in sys.argv and error.exit_code:
         with suppress(OSError):
-            show_json(error_json(error))
+            show_json(error_json(error), indent=None)  # on one line, as the events of `node run`
     return error.exit_code
 
 

@@ -7,12 +7,13 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from chain.protocol.errors import ConfigError, Pending
+from chain.protocol.errors import Pending
 from fl_node.cli.options import Blobs, DeploymentFile, Json, KnownHead, RpcUrl, open_ledger, out, show_json
 
 node_app = typer.Typer(no_args_is_help=True, help="One organisation's node.")
@@ -23,19 +24,13 @@ def node_run(
     config: Annotated[Path, typer.Option("--config", help="The node's own node.toml.")], as_json: Json = False
 ) -> None:
     """Take part in every round until the federation is done. With --json one event a line."""
+    stop = _asked_to_stop()  # before torch is loaded, which takes seconds
+
     from fl_node import node
     from fl_node.memory import keep_freed_memory
     from fl_node.report import event_line
 
     keep_freed_memory()
-    stop = threading.Event()
-
-    def stop_soon(number: int, _: object) -> None:
-        stop.set()
-        signal.signal(number, signal.SIG_DFL)  # asked again, it ends at once: what it was doing is in its journal
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop_soon)
 
     def report(kind: str, round_number: int, **values: Any) -> None:
         if as_json:
@@ -48,6 +43,24 @@ def node_run(
     gc.freeze()  # what the libraries have loaded lives as long as the process: no need to look through it again
     with closing(session.journal):
         node.run(session)
+
+
+def _asked_to_stop() -> threading.Event:
+    """Set by the first SIGTERM or Ctrl-C. The next one ends the process at once: what it was doing is in its journal."""
+    stop, asked = threading.Event(), SimpleQueue[int]()
+
+    def stop_soon(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        asked.put(number)  # `stop.set` would wait for ever if the signal came while this very thread holds its lock
+
+    def pass_on() -> None:
+        asked.get()
+        stop.set()
+
+    threading.Thread(target=pass_on, daemon=True).start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop_soon)
+    return stop
 
 
 @node_app.command("give-up")
@@ -78,15 +91,16 @@ def classify(
     as_json: Json = False,
 ) -> None:
     """Classify users' data with the newest finalized model, after verifying the ledger that names it."""
+    from chain.files import check_place, keep_apart
     from fl_node.classify import classification_json, print_classification, write_csv
     from fl_node.classify import classify as classify_records
     from fl_node.data import load_records
     from fl_node.fetch import fetch_model, fetch_rules
     from fl_node.model import build_model, load_tensors
-    from fl_node.store import BlobStore
+    from fl_node.store import BlobStore, folder_of
 
-    if output.exists() and Path(users).exists() and output.samefile(users):
-        raise ConfigError(output, "the records to classify would be overwritten", "choose another --output")
+    keep_apart(output, Path(users), deployment, folder_of(blobs))
+    check_place(output)
     history, store = open_ledger(deployment, rpc, head).sync(), BlobStore(blobs, create=False)
     if not history.finalized or history.model is None:
         raise Pending("no round is finalized yet: there is no trained model to classify with")

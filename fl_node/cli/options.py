@@ -49,9 +49,9 @@ Keystore = Annotated[Path, typer.Option("--keystore", help="The account's encryp
 PasswordFile = Annotated[Path, typer.Option("--password-file", help="A file with the keystore's password (chmod 600).")]
 
 
-def show_json(value: Any) -> None:
+def show_json(value: Any, indent: int | None = 2) -> None:
     """Raises OSError when there is no room for all of it."""
-    rest = memoryview((json.dumps(value, indent=2) + "\n").encode())
+    rest = memoryview((json.dumps(value, indent=indent) + "\n").encode())
     try:
         sys.stdout.flush()
         while rest:  # unbuffered (PYTHONUNBUFFERED), a write may be in part, and Python's own would not say so

@@ -1,11 +1,24 @@
 """For whoever brings what others have signed: the relayer."""
 
+import logging
+import math
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from fl_node.cli.options import DeploymentFile, Keystore, PasswordFile, RpcUrl, err
+
+
+class Seldom(logging.Filter):
+    """Lets one message a minute through: asyncio says thousands of times a second that no file can be opened."""
+
+    last = -math.inf
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        passes = record.created - self.last >= 60
+        self.last = record.created if passes else self.last
+        return passes
 
 
 def relay(
@@ -23,6 +36,7 @@ def relay(
     most: Annotated[int, typer.Option(min=1, max=1000, help="Items that fill a batch.")] = 100,
 ) -> None:
     """Bring the commits, reveals and attestations of many nodes to the ledger in one transaction each."""
+    import resource
     import socket
 
     from aiohttp import web
@@ -55,4 +69,7 @@ def relay(
         raise ConfigError(f"{host}:{port}", error.strerror or str(error), "choose another --port") from None
     place = f"http://{host}:{listening.getsockname()[1]}"
     err.print(f"relaying for ledger {pinned.address} as {client.address}, on {place}", highlight=False, soft_wrap=True)
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # a connection is an open file
+    logging.getLogger("asyncio").addFilter(Seldom())
     web.run_app(application(Relayer(client, wait, most, report, complain), pinned), sock=listening, print=None)

@@ -623,6 +623,14 @@ def test_report_takes_the_place_of_a_plain_file_alone_and_an_old_one_does_not_st
     assert (done.code, "something else than a plain file" in done.said, device.is_fifo()) == (2, True, True)
 
 
+def test_report_is_not_written_over_what_the_audit_reads(evidence: Evidence) -> None:
+    for read in ("deployment.json", "federation.toml", "blobs/report.json"):
+        before = (evidence.folder / read).read_bytes() if "blobs" not in read else None
+        done = evidence.audit("--report", evidence.folder / read)
+        assert (done.code, "would be written over what is read" in done.said) == (2, True)
+        assert before is None or (evidence.folder / read).read_bytes() == before
+
+
 def test_record_or_rules_that_are_no_plain_file_are_not_waited_for(evidence: Evidence) -> None:
     rules = evidence.folder / "federation.toml"
     rules.unlink()

@@ -677,8 +677,11 @@ def test_classify_unusable_files(trained: Federation) -> None:
     (trained.folder / "folder").mkdir()
     refused(classify(trained, out="folder"), trained.folder / "folder")
     before = (trained.folder / "held-out.csv").read_bytes()
-    refused(classify(trained, out="held-out.csv"), "the records to classify would be overwritten")
+    for read in ("held-out.csv", "deployment.json", "blobs/labels.csv"):
+        refused(classify(trained, out=read), trained.folder / read, "would be written over what is read")
     assert (trained.folder / "held-out.csv").read_bytes() == before
+    os.mkfifo(trained.folder / "pipe")
+    refused(classify(trained, out="pipe"), trained.folder / "pipe", "something else than a plain file")
     refused(classify(trained, out="held-out.csv/labels.csv"), "held-out.csv")
     assert not list(trained.folder.glob(".*"))
 

@@ -16,7 +16,9 @@ from harness import command, invoke, processes_with, wait_for
 
 from chain.devnet_process import start_time
 from chain.protocol.digest import Digest
+from chain.protocol.errors import ConfigError
 from chain.rpc import Rpc
+from fl_node.demo import MARK, clear
 from fl_node.packing import CODED
 
 
@@ -66,6 +68,29 @@ def test_demo_refuses_a_folder_of_the_users(tmp_path: Path) -> None:
     assert done.code == 2
     assert f"{tmp_path}: not empty, and not an earlier demo" in done.said
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_demo_leaves_alone_what_only_looks_like_a_demo(tmp_path: Path) -> None:
+    """An organisation whose folder is laid out like the demo's."""
+    (tmp_path / "keys").mkdir()
+    for name in ("keys/operator.json", "federation.toml"):
+        (tmp_path / name).write_text("precious")
+    with pytest.raises(ConfigError, match="not an earlier demo"):
+        clear(tmp_path)
+    assert (tmp_path / "keys" / "operator.json").read_text() == "precious"
+
+
+@pytest.mark.parametrize("earlier", [["federation.toml"], ["data/a.csv"], ["keys/a", "federation.toml", ".hidden"], []])
+def test_an_earlier_demo_is_removed_wherever_it_was_stopped(tmp_path: Path, earlier: list[str]) -> None:
+    folder, elsewhere = tmp_path / "link", tmp_path / "folder"
+    elsewhere.mkdir()
+    folder.symlink_to(elsewhere)
+    clear(folder)
+    for name in earlier:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("x")
+    clear(folder)
+    assert [path.name for path in elsewhere.iterdir()] == [MARK]
 
 
 @pytest.mark.parametrize(

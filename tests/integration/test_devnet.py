@@ -383,9 +383,31 @@ def test_down_never_touches_a_process_that_got_the_same_pid(directory: Path) -> 
     assert not start_time(info.pid)
 
 
-def test_down_that_cannot_save_leaves_the_chain_running(directory: Path, tmp_path: Path) -> None:
+def test_up_refuses_a_place_that_nothing_can_be_saved_to(directory: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    info = background.up(directory, state=tmp_path / "file" / "state.json")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        background.up(directory, state=tmp_path / "file" / "state.json")
+    assert not background.status(directory).running
+
+
+def test_down_leaves_a_chain_alone_that_was_put_in_the_place_of_its_own(directory: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    background.up(directory, state=state)
+    state.write_text("another demo's")
+    with pytest.raises(ConfigError, match="another file than the devnet was started with"):
+        background.down(directory)
+    assert background.status(directory).running
+    assert state.read_text() == "another demo's"
+    state.unlink()
+    assert background.down(directory)
+    background.up(directory, state=state)  # the same file, this time, that it was started with
+    assert background.down(directory)
+
+
+def test_down_that_cannot_save_leaves_the_chain_running(directory: Path, tmp_path: Path) -> None:
+    info = background.up(directory, state=tmp_path / "gone" / "state.json")
+    (tmp_path / "gone").rmdir()
+    (tmp_path / "gone").touch()
     with pytest.raises(ConfigError, match="cannot be saved"):
         background.down(directory)
     assert background.status(directory).running
@@ -420,6 +442,26 @@ def test_up_failure_leaves_nothing(directory: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a saved devnet"):
         background.up(directory, state=tmp_path / "state.json")
     assert background.status(directory) == background.DevnetStatus(False, None, None)
+
+
+RECORD = {"version": 1, "url": "u", "kind": "anvil", "chain_id": 1, "state": None, "log": ""}
+
+
+@pytest.mark.parametrize("pid", [0, -1, 1, True, "2"])
+def test_a_record_of_no_process_of_ours_is_damaged(directory: Path, pid: object) -> None:
+    """Signals to 0 or -1 would reach a whole group, or everything."""
+    directory.mkdir()
+    (directory / background.RECORD).write_text(json.dumps(RECORD | {"pid": pid, "started": ""}))
+    with pytest.raises(ConfigError, match="not a devnet record"):
+        background.down(directory)
+    (directory / background.RECORD).unlink()
+
+
+def test_a_process_without_a_start_is_not_alive(directory: Path) -> None:
+    directory.mkdir()
+    (directory / background.RECORD).write_text(json.dumps(RECORD | {"pid": 99_999_999, "started": ""}))
+    assert not background.status(directory).running
+    assert not background.down(directory)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 2}', '{"version": 1}'])

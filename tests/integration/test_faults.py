@@ -20,6 +20,7 @@ from chain.protocol.errors import Code, ConfigError, Unavailable, VerificationEr
 from chain.protocol.round import Phase
 from chain.protocol.seal import Metadata
 from fl_node import rounds
+from fl_node import store as store_module
 from fl_node.gradient import Layout
 from fl_node.journal import Journal, Pending
 from fl_node.ledger import Checkpoint
@@ -88,6 +89,24 @@ def test_other_bytes_from_a_bucket_are_a_finding(made: Bucket, body: bytes) -> N
     with pytest.raises(VerificationError) as caught:
         BlobStore(made.url).get(KEY, "test", MAX)
     assert caught.value.code == Code.U1
+
+
+def test_a_large_blob_comes_in_pieces_that_a_slow_link_can_bring(made: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "PIECE", 1000)
+    data, store = bytes(range(256)) * 20, BlobStore(made.url)
+    digest = store.put(data)
+    assert store.get(digest, "test", len(data)) == data
+    assert made.asked["GET"] == 6
+    assert store.put(data) == digest
+    assert made.asked["PUT"] == 1
+
+
+def test_what_a_bucket_says_cannot_write_on_our_terminal(made: Bucket) -> None:
+    made.fault = answering(400, b"\x1b[1A\x1b[2K\x1b[32mPASS" + b"x" * 10_000)
+    with pytest.raises(Unavailable) as caught:
+        BlobStore(made.url).get(KEY, "test", MAX)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
 
 
 def test_an_answer_that_is_cut_off_is_unavailable(made: Bucket) -> None:

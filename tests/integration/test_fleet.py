@@ -10,6 +10,9 @@ import pytest
 from conftest import MAKE
 from harness import processes_with, wait_for
 
+from chain.protocol.errors import ConfigError
+from fl_node.fleet import Fleet
+
 STARTS_NODES = """
 import os, signal, subprocess, sys
 from pathlib import Path
@@ -33,6 +36,12 @@ with Fleet([Path(config) for config in configs], Path(logs)) as fleet:
 """
 
 SLOW_TO_START = "import sys, time; '-m' in sys.orig_argv and time.sleep(60)"
+
+
+def test_two_nodes_of_one_name_are_refused(tmp_path: Path) -> None:
+    """They would share a log, and only one would be stopped."""
+    with pytest.raises(ConfigError, match="two nodes of one name"):
+        Fleet([tmp_path / "a" / "node.toml", tmp_path / "b" / "node.toml"], tmp_path / "logs")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -17,6 +18,7 @@ import pytest
 from conftest import MAKE
 from harness import Federation, Nodes
 
+from chain import relay_server
 from chain.devnet import Devnet
 from chain.errors import Reverted
 from chain.keys import address_of
@@ -211,6 +213,15 @@ def test_what_is_no_item_is_refused(relay_url: str, path: str, body: bytes, stat
     with pytest.raises(HTTPError) as refused:
         urllib.request.urlopen(urllib.request.Request(relay_url + path, body), timeout=10)  # noqa: S310 - loopback
     assert refused.value.code == status
+
+
+def test_an_item_that_does_not_arrive_holds_no_connection_for_long(relay_url: str) -> None:
+    host, port = relay_url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=4 * relay_server.BODY_LIMIT) as connection:
+        connection.sendall(b"POST /commit HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 408")
+        while connection.recv(1000):  # until it is closed
+            pass
 
 
 def test_an_item_that_the_ledger_refuses_is_told_why(relay_url: str) -> None:

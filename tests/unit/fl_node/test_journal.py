@@ -15,8 +15,8 @@ from chain.outbox import Entry
 from chain.protocol.digest import Digest
 from chain.protocol.errors import ConfigError
 from chain.protocol.seal import Metadata
+from fl_node import database, tensorfile
 from fl_node import residual as residuals
-from fl_node import tensorfile
 from fl_node.database import Database
 from fl_node.gradient import Layout
 from fl_node.journal import Journal, Pending
@@ -490,6 +490,19 @@ def test_a_damaged_database_is_a_configuration_error(kept: Journal) -> None:
     path.write_bytes(whole)
     again = Journal(kept.folder)
     assert value_of(again) == 1 and again.pending(2) == pending(2)
+
+
+def test_a_database_that_somebody_else_reads_is_not_damaged(kept: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backup, say."""
+    monkeypatch.setattr(database, "WAIT", 0.1)
+    kept.close()
+    reader = sqlite3.connect(kept.folder / "journal.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM fact").fetchall()
+    said = refused(kept.folder)
+    assert "cannot be used" in said and "nothing is lost" in said
+    reader.close()
+    assert value_of(Journal(kept.folder)) == 1
 
 
 def test_a_database_that_is_gone_is_no_new_beginning(kept: Journal) -> None:

@@ -187,6 +187,33 @@ def test_a_folder_is_made_only_if_asked(tmp_path: Path) -> None:
     assert BlobStore(f"file://{tmp_path}/blobs", create=False).get(digest, "test", MAX) == b"hello"
 
 
+@pytest.mark.parametrize("url", ["file://elsewhere/blobs", "file://blobs", "file://"])
+def test_a_folder_on_another_machine_is_none(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="not a folder on this machine"):
+        BlobStore(url)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folders_url_is_decoded(tmp_path: Path) -> None:
+    BlobStore(f"file://localhost{tmp_path}/a%20b").put(b"hello")
+    assert (tmp_path / "a b" / "sha256").is_dir()
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://AKIA:SECRET@bucket/x", "https://me:SECRET@host/x", "https://host/x?sig=SECRET", "s3://SECRET@bucket"]
+)
+def test_a_secret_in_an_address_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigError, match="password or a token") as caught:
+        BlobStore(url)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_a_store_that_ends_with_the_process_is_none() -> None:
+    with pytest.raises(ConfigError, match="gone with the process"):
+        BlobStore("memory://")
+
+
 def test_a_file_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError):
