@@ -46,7 +46,7 @@ def node_run(
 
 
 def _asked_to_stop() -> threading.Event:
-    """Set by the first SIGTERM or Ctrl-C. The next one ends the process at once: what it was doing is in its journal."""
+    """Set by the first SIGTERM or Ctrl-C. The next one ends the process at once: its work is in the journal."""
     stop, asked = threading.Event(), SimpleQueue[int]()
 
     def stop_soon(number: int, _: object) -> None:
