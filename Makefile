@@ -2,7 +2,7 @@
 # make test         linting, types, contracts, unit, property and integration tests
 # make reliability  attacks, crashes, damaged input, a soak: the table that README quotes (half an hour; LONG=1 for hours)
 # make soak         eight nodes and a hundred rounds, under kills, reorganisations, dropped calls and late blobs
-# make bench        every measurement that README quotes, into benchmarks/results (five hours; PART=accuracy for one part)
+# make bench        every measurement that README quotes, into benchmarks/results (five hours; PART=accuracy for one part, GO_ON=1 if that was cut off)
 # make bench-quick  the short version, into runs/bench-quick (under ten minutes)
 SHELL := /bin/bash
 DATASET ?= breast-cancer
@@ -38,7 +38,7 @@ soak: setup
 	@python -m tests.reliability.soak
 
 bench: setup-bench
-	@python -m benchmarks.run $(if $(PART),--part $(PART))
+	@python -m benchmarks.run $(if $(PART),--part $(PART)) $(if $(GO_ON),--go-on)
 
 bench-quick: setup-bench
 	@python -m benchmarks.run --quick

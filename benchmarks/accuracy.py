@@ -23,6 +23,8 @@ from benchmarks.methods import CANDIDATES, DENSE
 from benchmarks.simulation import LAST, Federation, Setting
 
 TUNING_SEED = 0
+SAMPLED = 5  # rounds from one look to the next, in a table in which one run looked no more often
+LEDGER_BYTES = 1001  # of a participant's commit, reveal and attestation in a round: signed transactions, at most
 BELOW = 0.01  # of dense averaging's accuracy: the accuracy to which bytes are counted
 
 DIGITS = {"channels": [8, 16], "hidden": [64]}
@@ -43,6 +45,7 @@ class Run:
     setting: str
     candidate: str
     seed: int
+    rounds: int
     history: tuple[tuple[int, float], ...]  # after each round: bytes uploaded so far, accuracy
 
     @property
@@ -53,9 +56,18 @@ class Run:
     def uploaded(self) -> int:
         return self.history[-1][0]
 
-    def bytes_to(self, accuracy: float) -> int | None:
-        """Bytes uploaded when held-out accuracy first reached this, None if it never did."""
-        return next((uploaded for uploaded, reached in self.history if reached >= accuracy), None)
+    @property
+    def complete(self) -> bool:
+        """Whether accuracy was looked at after every round; earlier runs did so after every fifth and the last ones."""
+        return len(self.history) == self.rounds
+
+    def bytes_to(self, accuracy: float, every: int) -> int | None:
+        """Bytes uploaded when held-out accuracy was first seen to have reached this, by who looks after `every` rounds
+        and the last ones; None if it never did.
+        """
+        looks = [n for n in range(1, self.rounds + 1) if n % every == 0 or n > self.rounds - LAST]
+        seen = [self.history[n - 1] for n in looks] if self.complete else self.history
+        return next((uploaded for uploaded, reached in seen if reached >= accuracy), None)
 
 
 def run(setting: str, name: str, seed: int, rate: float | None = None, rounds: int | None = None) -> Run:
@@ -63,7 +75,7 @@ def run(setting: str, name: str, seed: int, rate: float | None = None, rounds: i
     torch.set_num_threads(1)
     chosen = replace(SETTINGS[setting], rounds=rounds or SETTINGS[setting].rounds)
     federation, candidate = Federation(chosen, seed), CANDIDATES[name]
-    return Run(setting, name, seed, tuple(federation.run(candidate.method(federation, rate))))
+    return Run(setting, name, seed, chosen.rounds, tuple(federation.run(candidate.method(federation, rate))))
 
 
 @dataclass(frozen=True)
@@ -82,14 +94,14 @@ def measure(series: Iterable[Series], console: Console, known: Iterable[Run] = (
     """On all cores, a process each; one after the other as they are done, in the order of the cases. What is `known`
     is not run again.
     """
-    have = {(run.setting, run.candidate, run.seed): run for run in known}
+    have = {(run.setting, run.candidate, run.seed, None, run.rounds): run for run in known}
     cases = [
-        (each.setting, name, seed, None, each.rounds)
+        (each.setting, name, seed, None, each.rounds or SETTINGS[each.setting].rounds)
         for each in series
         for name, seed in product(each.candidates or CANDIDATES, each.seeds)
     ]
-    yield from (have[case[:3]] for case in cases if case[:3] in have)
-    yield from _all([case for case in cases if case[:3] not in have], "accuracy", console)
+    yield from (have[case] for case in cases if case in have)
+    yield from _all([case for case in cases if case not in have], "accuracy", console)
 
 
 def _all(cases: Sequence[tuple[Any, ...]], what: str, console: Console) -> Iterator[Run]:
@@ -105,6 +117,7 @@ COLUMNS = (
     "points to dense",
     "spread",
     "times fewer bytes",
+    "with the ledger",
     "bytes to dense less 1 point",
 )
 
@@ -137,15 +150,19 @@ def by_seeds(runs: Sequence[Run]) -> dict[tuple[int, ...], list[str]]:
 def rows(runs: Sequence[Run], setting: str, names: Sequence[str], seeds: Sequence[int]) -> Rows:
     """One row a candidate: medians over the seeds, each compared with dense averaging of that seed."""
     found, made = {(r.candidate, r.seed): r for r in runs if r.setting == setting}, []
+    every = 1 if all(found[name, seed].complete for name in names for seed in seeds) else SAMPLED
     for name in names:
         own, base = [found[name, seed] for seed in seeds], [found[DENSE, seed] for seed in seeds]
         points = [100 * (a.accuracy - b.accuracy) for a, b in zip(own, base, strict=True)]
         times = median(b.uploaded / a.uploaded for a, b in zip(own, base, strict=True))
-        goals = [a.bytes_to(b.accuracy - BELOW) for a, b in zip(own, base, strict=True)]
+        ledger = LEDGER_BYTES * SETTINGS[setting].participants * own[0].rounds
+        proven = median(b.uploaded / (a.uploaded + ledger) for a, b in zip(own, base, strict=True))
+        goals = [a.bytes_to(b.accuracy - BELOW, every) for a, b in zip(own, base, strict=True)]
         reached = f"{median(g for g in goals if g is not None):,.0f}" if None not in goals else "not always"
         spread = f"{min(points):+.2f} to {max(points):+.2f}"
         accuracy = f"{100 * median(a.accuracy for a in own):.2f}"
-        made.append([name, accuracy, f"{median(points):+.2f}", spread, f"{times:.0f}", reached])
+        all_told = f"{proven:.0f}" if CANDIDATES[name].ours else ""
+        made.append([name, accuracy, f"{median(points):+.2f}", spread, f"{times:.0f}", all_told, reached])
     return made
 
 

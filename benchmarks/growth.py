@@ -61,7 +61,8 @@ def _history(rounds: int, nodes: int) -> History:
         with Devnet.start(log=folder / "anvil.log") as devnet:
             configs = set_up(folder, devnet, chosen, files, 1, Console(file=io.StringIO()))
             with Fleet(configs, folder / "logs") as fleet:
-                last = overheads(event_times(fleet), rounds)[-LAST:]
+                times = event_times(fleet)
+            last = overheads(times, rounds, folder)[0][-LAST:]
             deployment, rules = load_deployment(folder / "deployment.json"), load_rules(folder / "federation.toml")
             replays, audits = [], []
             for _ in range(REPEATS):

@@ -2,13 +2,15 @@
 commit, reveal, verification and attestation of every update), and for its peers through `benchmarks/peers`.
 
 A round lasts until the last node holds its model. Nobody trains much: the peers' clients send their model back as it
-is, our nodes make one step on `RECORDS` records, so that there is an update to rank, encode and verify. The longest of
-these steps is taken off. The first round is left out: it loads libraries.
+is, our nodes make one step on `RECORDS` records, so that there is an update to rank, encode and verify. What such a
+step takes alone is taken off, as often as nodes must take turns on a core; or the longest of these steps, if that is
+less. The first round is left out: it loads libraries.
 """
 
 import io
 import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,11 +27,15 @@ import torch
 from rich.console import Console
 
 from chain.devnet import Devnet
+from chain.files import load_rules
 from chain.protocol.rules import AggregationRules, CompressionRules, SelectionRules
+from fl_node.config import NodeConfig
 from fl_node.data import load_records
 from fl_node.demo import set_up, write_data
 from fl_node.fleet import Fleet
+from fl_node.model import build_model
 from fl_node.presets import Preset, preset
+from fl_node.train import train
 
 PEERS = Path(__file__).parent / "peers"
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
@@ -55,6 +61,7 @@ class Overhead:
     seconds: tuple[float, ...]
     phases: dict[str, float] = field(default_factory=dict)  # median seconds of a phase over nodes and rounds
     error: str = ""
+    training: tuple[float, ...] = ()  # what was taken off the same rounds
 
     @property
     def typical(self) -> float | None:
@@ -97,7 +104,8 @@ def ours(nodes: int, size: int, rounds: int = ROUNDS) -> Overhead:
             configs = set_up(folder, devnet, chosen, files, 1, quiet)
             with Fleet(configs, folder / "logs") as fleet:
                 times = event_times(fleet)
-    return Overhead("roundledger", nodes, parameters(size), overheads(times, rounds), _phases(times, rounds))
+        seconds, training = overheads(times, rounds, folder)
+    return Overhead("roundledger", nodes, parameters(size), seconds, _phases(times, rounds), training=training)
 
 
 Times = dict[tuple[str, int, str], float]  # (node, round, event) -> seconds
@@ -113,15 +121,41 @@ def event_times(fleet: Fleet) -> Times:
     return times
 
 
-def overheads(times: Times, rounds: int) -> tuple[float, ...]:
-    """Of every round but the first."""
+def overheads(times: Times, rounds: int, folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of every round but the first, the seconds without training, and those of training that were taken off."""
+    nodes = len({node for node, _, _ in times})
+    most = max(1.0, nodes / (os.cpu_count() or 1)) * _alone(folder)
+    training = tuple(min(longest, most) for longest in trainings(times, rounds))
+    lasted = zip(durations(times, rounds), training, strict=True)
+    return tuple(whole - part for whole, part in lasted), training
+
+
+def durations(times: Times, rounds: int) -> tuple[float, ...]:
+    """Of every round but the first, until the last node holds its model."""
     nodes = {node for node, _, _ in times}
     ends = [max(times[node, number, "finalized"] for node in nodes) for number in range(1, rounds + 1)]
-    found = []
-    for number in range(2, rounds + 1):
-        training = max(times[node, number, "trained"] - times[node, number, "train"] for node in nodes)
-        found.append(ends[number - 1] - ends[number - 2] - training)
-    return tuple(found)
+    return tuple(after - before for before, after in itertools.pairwise(ends))
+
+
+def trainings(times: Times, rounds: int) -> tuple[float, ...]:
+    """The longest training in every round but the first."""
+    nodes = {node for node, _, _ in times}
+    return tuple(
+        max(times[node, number, "trained"] - times[node, number, "train"] for node in nodes)
+        for number in range(2, rounds + 1)
+    )
+
+
+def _alone(folder: Path) -> float:
+    """The seconds of one node's training while no other one runs, median of a few."""
+    rules = load_rules(folder / "federation.toml")
+    module, records = build_model(rules, seed=0), load_records(NodeConfig.load(folder / "node-1.toml").data, rules.data)
+    seconds = []
+    for number in range(6):
+        started = time.perf_counter()
+        train(module, records, rules, number + 1, seed=1)
+        seconds.append(time.perf_counter() - started)
+    return median(seconds[1:])
 
 
 def _phases(times: Times, rounds: int) -> dict[str, float]:
@@ -164,7 +198,10 @@ class Peer:
 
     def measure(self, nodes: int, size: int) -> Overhead:
         """One case of the harness, which prints one JSON object; a second try where the start of it hung."""
-        venv = environment(self.harness)
+        try:
+            venv = environment(self.harness)
+        except subprocess.CalledProcessError as error:  # the others can be measured all the same
+            return Overhead(self.title, nodes, parameters(size), (), {}, f"not installed: {error}")
         command = [sys.executable, str(PEERS / self.harness / "measure.py"), "--venv", str(venv), *self.options]
         command += ["--nodes", str(nodes), "--parameters", str(parameters(size))]
         command += ["--rounds", str(self.rounds), "--timeout", str(self.seconds)]

@@ -86,7 +86,9 @@ def by_setting(found: Iterable[dict[str, Any]]) -> dict[str, list[Run]]:
     runs: dict[str, list[Run]] = {}
     for each in found:
         history = tuple((size, reached) for size, reached in each["history"])
-        runs.setdefault(each["setting"], []).append(Run(each["setting"], each["candidate"], each["seed"], history))
+        rounds = each.get("rounds") or accuracy.SETTINGS[each["setting"]].rounds  # earlier files do not say
+        run = Run(each["setting"], each["candidate"], each["seed"], rounds, history)
+        runs.setdefault(each["setting"], []).append(run)
     return runs
 
 
@@ -108,7 +110,7 @@ def accuracy_lines(found: Any) -> Section:
 
 
 def _overhead(each: dict[str, Any]) -> Overhead:
-    return Overhead(**(each | {"seconds": tuple(each["seconds"])}))
+    return Overhead(**(each | {"seconds": tuple(each["seconds"]), "training": tuple(each.get("training", ()))}))
 
 
 def overhead_lines(found: Any) -> Section:
@@ -135,7 +137,7 @@ def overhead_lines(found: Any) -> Section:
     brief = [
         "## Round overhead",
         "",
-        "Seconds of a round but for local training, median (least to most) after the first.",
+        "Seconds of a round but for local training, median (least to most) of the rounds after the first.",
         "",
     ]
     rest = [
@@ -214,14 +216,14 @@ def growth_lines(given: Any) -> Section:
     rows.append(_growth("round overhead", "rounds before it", [(h.rounds, h.overhead) for h in histories]))
     rows.append(_growth("replay of the events", "rounds", [(h.rounds, h.replay) for h in histories]))
     rows.append(_growth("whole audit", "rounds", [(h.rounds, h.audit) for h in histories]))
-    columns = ["cost", "grows with", "from, to", "seconds", "exponent"]
+    columns = ["cost", "grows with", "from, to", "seconds", "exponent", "of the last step"]
     return ["## How cost grows", "", *markdown(columns, rows), ""], []
 
 
 def _growth(cost: str, what: str, line: Sequence[tuple[float, float]]) -> list[str]:
     sizes, costs = [size for size, _ in line], [seconds for _, seconds in line]
-    fitted = f"{exponent(sizes, costs):.2f}" if len(line) > 1 else ""
-    return [cost, what, f"{min(sizes):,} to {max(sizes):,}", f"{costs[0]:.2f} to {costs[-1]:.2f}", fitted]
+    fitted, last = (f"{exponent(sizes[at:], costs[at:]):.2f}" if len(line) > 1 else "" for at in (0, -2))
+    return [cost, what, f"{min(sizes):,} to {max(sizes):,}", f"{costs[0]:.2f} to {costs[-1]:.2f}", fitted, last]
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Lines:

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy
+import torch
 from rich.console import Console
 from rich.progress import track
 
@@ -27,6 +30,7 @@ from chain.protocol.errors import ConfigError
 from fl_node.presets import preset
 
 HERE = Path(__file__).parent
+COMMIT = ("git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude=*")
 Save = Callable[[Any], None]
 
 
@@ -119,6 +123,9 @@ def about() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "machine": platform.machine(),
         "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "torch": torch.__version__,
+        "commit": subprocess.run(COMMIT, check=False, capture_output=True, text=True).stdout.strip(),
     }
 
 
@@ -135,7 +142,9 @@ def main() -> None:
     if options.go_on and (folder / "accuracy.json").exists():
         plan = replace(plan, known=report.accuracy_runs(folder))
     try:
-        for series in plan.accuracy:  # better known before three hours of measurements than after
+        for series in (
+            plan.accuracy if "accuracy" in (options.part or PARTS) else ()
+        ):  # better known before three hours of measurements than after
             preset(accuracy.SETTINGS[series.setting].dataset).records(2, seed=0)
     except ConfigError as error:
         sys.exit(f"error: {error}")

@@ -15,6 +15,7 @@ from harness import ETHER, proxy, wait_for
 from web3 import HTTPProvider, Web3
 from web3.contract import Contract
 
+from benchmarks.accuracy import LEDGER_BYTES
 from chain import artifacts, errors, reader
 from chain.calls import call, creation
 from chain.client import LedgerClient
@@ -240,6 +241,24 @@ def test_advance_works_as_soon_as_the_window_has_passed() -> None:
         wait_for(lambda: time.time() > deadline, 10)
         ledger.clients[1].advance(1)
         assert ledger.history.rounds[0].abort_reason is AbortReason.TOO_FEW_COMMITS
+
+
+def test_bytes_of_a_participants_transactions_are_what_the_benchmarks_say(ledger: Ledger) -> None:
+    ledger.enrol_all()
+    client, metadata = ledger.clients[0], ledger.metadata(0)
+    client.open(1)
+    ledger.commit_all(1)
+    receipts = [client.reveal(1, client.address, metadata)]
+    for seat in (1, 2):
+        ledger.clients[seat].reveal(1, ledger.clients[seat].address, ledger.metadata(seat))
+    receipts.append(client.attest(1, Digest.of(b"model"), b"\1\1\1"))
+    for other in ledger.clients[1:2]:
+        other.attest(1, Digest.of(b"model"), b"\1\1\1")
+    client.open(2)
+    receipts.append(client.commit(2, ledger.sealed(2, 0, ledger.metadata(0, Digest.of(b"model")))))
+    raw = [ledger.net.rpc.call("eth_getRawTransactionByHash", receipt.transaction) for receipt in receipts]
+    sizes = [len(bytes.fromhex(text.removeprefix("0x"))) for text in raw]
+    assert 0.98 * LEDGER_BYTES <= sum(sizes) <= LEDGER_BYTES, sizes
 
 
 def test_receipt_says_block_and_gas(ledger: Ledger) -> None:
