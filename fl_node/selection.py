@@ -22,6 +22,7 @@ from fl_node import paths
 from fl_node.channels import ChannelTable, Codes, norm_of_code
 from fl_node.gradient import Layout, Level
 from fl_node.norms import LARGEST, Norms
+from fl_node.pathcut import LIMIT
 from fl_node.quantise import Integers
 
 PATH_UNIT = 16  # bits that squared norms lose when they are added up along a path: its unit is 2**-44
@@ -200,15 +201,15 @@ def _verify_paths(table: ChannelTable, layout: Layout, rate: Fraction, subject: 
         raise VerificationError(Code.U5, subject, expected, f"paths down to {reached << PATH_UNIT}")
 
 
-def _path_values(channels: Integers, norms: Norms, layout: Layout) -> tuple[list[paths.Integers], list[paths.Integers]]:
+def _path_values(channels: Integers, norms: Norms, layout: Layout) -> tuple[list[Integers], list[Integers]]:
     """Nodes and edges, level after level, in units of 2**-44; 0 for channels not given. Capped so that no path can
     overflow: the cap is far beyond any gradient.
     """
-    cap = (paths.LIMIT - 1) // (3 * len(layout.layers))
+    cap = (LIMIT - 1) // (3 * len(layout.layers))
     values = np.zeros(layout.channels, np.int64)
     values[channels] = [min(norm >> PATH_UNIT, cap) for norm in norms]
-    nodes: list[paths.Integers] = []
-    edges: list[paths.Integers] = []
+    nodes: list[Integers] = []
+    edges: list[Integers] = []
     for level, before in _levels(layout):
         parts = [_of_layer(values, layout, index) for index in level.nodes]
         nodes.append(sum(parts, np.zeros(level.neurons, np.int64)))

@@ -14,7 +14,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fl_node.paths import PathSelection, Violation, attained, cut, least_threshold, select_paths, verify_paths
+from fl_node.pathcut import cut
+from fl_node.paths import PathSelection, Violation, attained, least_threshold, select_paths, verify_paths
 
 Array = np.ndarray[Any, Any]
 Entry = tuple[int, tuple[int, ...]]  # layer, index as in Violation
