@@ -141,19 +141,19 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if options.go_on and (folder / "accuracy.json").exists():
         plan = replace(plan, known=report.accuracy_runs(folder))
-    try:
-        for series in (
-            plan.accuracy if "accuracy" in (options.part or PARTS) else ()
-        ):  # better known before three hours of measurements than after
+    stamp = about()  # before a result is written, which is a change of the working tree
+    parts = options.part or list(PARTS)
+    try:  # better known before three hours of measurements than after
+        for series in plan.accuracy if "accuracy" in parts else ():
             preset(accuracy.SETTINGS[series.setting].dataset).records(2, seed=0)
     except ConfigError as error:
         sys.exit(f"error: {error}")
-    for part in options.part or PARTS:
+    for part in parts:
         started = time.monotonic()
         path = folder / f"{part}.json"
 
         def save(found: Any, path: Path = path) -> None:
-            path.write_text(json.dumps({"about": about(), "found": found}, indent=1) + "\n")
+            path.write_text(json.dumps({"about": stamp, "found": found}, indent=1) + "\n")
 
         save(PARTS[part](plan, save, console))
         console.print(f"{part}: {time.monotonic() - started:.0f} s, {path}", highlight=False)
