@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # the library has it for the type checker only
 
 CHUNK = 1 << 19  # bytes compared at a time: of more, the memory for them would be new every time, and cost the most
 PATIENCE, POLL = 2.0, 0.002  # seconds that a writer waits for another one, and between looks
+BLOBS = "sha256"  # the folder in a store; what else lies beside it is somebody's own
 PIECE = 1 << 23  # bytes of an object store asked for at a time: the library gives a request 30 s, body included,
 UPLOADS = 2  # and pieces of 5 MiB sent at a time: so 350 kB/s are fast enough for a blob of any size
 # The library would try again for minutes and say nothing; whoever asks knows better how long it is worth waiting.
@@ -159,7 +160,7 @@ def _same(piece: bytes | memoryview, read: Read) -> bool:
 
 def _path(digest: Digest) -> str:
     name = digest.hex()
-    return f"sha256/{name[:2]}/{name}"
+    return f"{BLOBS}/{name[:2]}/{name}"
 
 
 def folder_of(location: str) -> Path | None:
@@ -172,6 +173,12 @@ def folder_of(location: str) -> Path | None:
     if parts.netloc not in ("", "localhost") or not parts.path:
         raise ConfigError(location, "not a folder on this machine", "file:///absolute/path")
     return Path(unquote(parts.path))
+
+
+def place_of_blobs(location: str) -> Path | None:
+    """Where on this machine the blobs of a store lie: nobody else writes there. None for an object store."""
+    folder = folder_of(location)
+    return folder and folder / BLOBS
 
 
 def _open(location: str) -> ObjectStore:

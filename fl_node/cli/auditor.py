@@ -57,13 +57,13 @@ def audit(
     from chain.files import check_place, keep_apart, load_rules, write_atomic
     from fl_node.audit import Audit
     from fl_node.report import FindingPrinter, advice, audit_json, rounds_table
-    from fl_node.store import BlobStore, folder_of
+    from fl_node.store import BlobStore, place_of_blobs
 
     record = load_deployment(deployment)
     beside = deployment.parent / record.federation
     rules_file = federation or (beside if beside.exists() else None)
     if report_file:
-        keep_apart(report_file, deployment, rules_file, node, folder_of(blobs))
+        keep_apart(report_file, deployment, rules_file, node, place_of_blobs(blobs))
         check_place(report_file)
         report_file.unlink(missing_ok=True)  # an older one must not be taken for that of an audit that ended early
     ledger = open_reader(deployment, rpc, head, depth)

@@ -97,9 +97,9 @@ def classify(
     from fl_node.data import load_records
     from fl_node.fetch import fetch_model, fetch_rules
     from fl_node.model import build_model, load_tensors
-    from fl_node.store import BlobStore, folder_of
+    from fl_node.store import BlobStore, place_of_blobs
 
-    keep_apart(output, Path(users), deployment, folder_of(blobs))
+    keep_apart(output, Path(users), deployment, place_of_blobs(blobs))
     check_place(output)
     history, store = open_ledger(deployment, rpc, head).sync(), BlobStore(blobs, create=False)
     if not history.finalized or history.model is None:

@@ -624,7 +624,7 @@ def test_report_takes_the_place_of_a_plain_file_alone_and_an_old_one_does_not_st
 
 
 def test_report_is_not_written_over_what_the_audit_reads(evidence: Evidence) -> None:
-    for read in ("deployment.json", "federation.toml", "blobs/report.json"):
+    for read in ("deployment.json", "federation.toml", "blobs/sha256/report.json"):
         before = (evidence.folder / read).read_bytes() if "blobs" not in read else None
         done = evidence.audit("--report", evidence.folder / read)
         assert (done.code, "would be written over what is read" in done.said) == (2, True)

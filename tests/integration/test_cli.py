@@ -677,7 +677,7 @@ def test_classify_unusable_files(trained: Federation) -> None:
     (trained.folder / "folder").mkdir()
     refused(classify(trained, out="folder"), trained.folder / "folder")
     before = (trained.folder / "held-out.csv").read_bytes()
-    for read in ("held-out.csv", "deployment.json", "blobs/labels.csv"):
+    for read in ("held-out.csv", "deployment.json", "blobs/sha256/labels.csv"):
         refused(classify(trained, out=read), trained.folder / read, "would be written over what is read")
     assert (trained.folder / "held-out.csv").read_bytes() == before
     os.mkfifo(trained.folder / "pipe")
