@@ -16,6 +16,7 @@ from chain.protocol.errors import ConfigError
 from chain.protocol.rules import Rules
 
 SMALL = 1 << 24  # bytes of a file that people write
+LONG = 240  # bytes of a name to which no more can be added: most disks allow 255
 # A key of many names, from the first on: the parser's memory grows with the square of their number.
 _LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++\s*+\.\s*+){65}""")
 
@@ -113,7 +114,8 @@ def write_atomic(path: Path, *parts: bytes | memoryview, mode: int = 0o644) -> N
 
 def _write_atomic(path: Path, parts: Iterable[bytes | memoryview], mode: int) -> None:
     make_folder(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.")  # within what a disk allows
+    called = path.name if len(os.fsencode(path.name)) < LONG else path.suffix
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{called}.")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

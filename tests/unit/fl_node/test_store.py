@@ -241,3 +241,11 @@ def test_a_pipe_in_the_place_of_a_blob_does_not_block(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="something else") as caught:
         BlobStore(tmp_path).get(digest, "test", MAX)
     assert caught.value.code == Code.U1
+
+
+@pytest.mark.parametrize("letter", ["a", "ü", "表"])
+def test_a_file_may_have_the_longest_name_that_the_disk_allows(tmp_path: Path, letter: str) -> None:
+    path = tmp_path / (letter * (251 // len(letter.encode())) + ".csv")
+    write_atomic(path, b"x")
+    write_atomic(path, b"y")
+    assert [(each, each.read_bytes()) for each in tmp_path.iterdir()] == [(path, b"y")]
