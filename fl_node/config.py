@@ -15,6 +15,7 @@ from chain.protocol.rules import Name, Table, explain
 if TYPE_CHECKING:
     from chain.signers import Signer
 
+BUILTIN = "builtin:"  # what the name of a built-in data set begins with
 FULL_NODE_STATES = 64  # half of the blocks whose state a full node still knows
 
 
@@ -120,4 +121,4 @@ class NodeConfig(Table):
 
 def place(location: str, folder: Path) -> str:
     """A URL or the name of a built-in set as it is, a path relative to `folder`."""
-    return location if "://" in location or location.startswith("builtin:") else str(folder / location)
+    return location if "://" in location or location.startswith(BUILTIN) else str(folder / location)

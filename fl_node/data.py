@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 from chain.protocol.errors import ConfigError, printable
 from chain.protocol.rules import DataRules
 from fl_node.arrays import IMAGES, read_builtin, read_idx, read_npz
+from fl_node.config import BUILTIN
 from fl_node.csvfile import read_csv
 from fl_node.readers import Raw, read_parquet, shown
 
 pa.enable_signal_handlers(False)  # SIGTERM while Arrow reads is for the node, and not the end of the reading
-BUILTIN = "builtin:"
 UNLABELLED = -1
 CHUNK = 4096  # records converted at a time, so that no second copy of a large set is made
 READERS = {".csv": read_csv, ".parquet": read_parquet, ".npz": read_npz}

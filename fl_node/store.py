@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import ObjectStore, from_url
 
 from chain.files import NoPlainFile, make_folder, opened, sync_folder, write_atomic
 from chain.protocol.digest import Digest
@@ -46,8 +46,8 @@ class BlobStore:
 
     def __init__(self, location: str | Path, *, create: bool = True) -> None:
         self.location = str(location)
-        self._folder = folder_of(self.location)
-        self._store = _open(self.location) if self._folder is None else _open_folder(self._folder, create)
+        folder = folder_of(self.location)
+        self._place = _open(self.location) if folder is None else _open_folder(folder, create)
 
     def put(self, *data: bytes | memoryview, digest: Digest | None = None) -> Digest:
         """Stores `data` (one piece after the other) under its digest, or under that of what it unpacks to, in the place
@@ -57,21 +57,21 @@ class BlobStore:
         try:
             if not self._holds(name, data):
                 self._write(name, data)
-            if self._folder:  # whoever wrote it may have died before this
-                sync_folder((self._folder / _path(name)).parent)
+            if isinstance(self._place, Path):  # whoever wrote it may have died before this
+                sync_folder((self._place / _path(name)).parent)
         except (BaseError, OSError) as error:
             raise Unavailable(Code.U1, f"blob {name.short}", _reason(error)) from None
         return name
 
     def _write(self, name: Digest, data: Sequence[bytes | memoryview]) -> None:
-        if self._folder:
-            path = self._folder / _path(name)
+        if isinstance(self._place, Path):
+            path = self._place / _path(name)
             make_folder(path.parent)
             with _alone(path.parent):
                 if not self._holds(name, data):
                     write_atomic(path, *data)
         else:
-            obstore.put(self._store, _path(name), b"".join(data), max_concurrency=UPLOADS)
+            obstore.put(self._place, _path(name), b"".join(data), max_concurrency=UPLOADS)
 
     def _holds(self, name: Digest, data: Sequence[bytes | memoryview]) -> bool:
         """Whether these very bytes lie there: whoever can write to the store could have put others under the name."""
@@ -109,24 +109,24 @@ class BlobStore:
         """The size of a blob, and what reads its next bytes. In a folder without the library, whose own threads cost
         more than a small file.
         """
-        if self._folder is None:
-            yield obstore.head(self._store, _path(digest))["size"], self._ranges(digest)
+        if not isinstance(self._place, Path):
+            yield obstore.head(self._place, _path(digest))["size"], _ranges(self._place, digest)
             return
-        with opened(f"{self._folder}/{_path(digest)}") as (size, file):  # pathlib takes longer than to open a file
+        with opened(f"{self._place}/{_path(digest)}") as (size, file):  # pathlib takes longer than to open a file
             yield size, file.read
 
-    def _ranges(self, digest: Digest) -> Read:
-        """Reads a blob of an object store range by range."""
-        at = 0
 
-        def read(size: int) -> bytes:
-            nonlocal at
-            start, at = at, at + size
-            ends = [*range(start + PIECE, at, PIECE), at] if size else []
-            bounds = pairwise([start, *ends])
-            return b"".join(obstore.get_range(self._store, _path(digest), start=a, end=b) for a, b in bounds)
+def _ranges(store: ObjectStore, digest: Digest) -> Read:
+    """Reads a blob of an object store range by range."""
+    at = 0
 
-        return read
+    def read(size: int) -> bytes:
+        nonlocal at
+        start, at = at, at + size
+        ends = [*range(start + PIECE, at, PIECE), at] if size else []
+        return b"".join(obstore.get_range(store, _path(digest), start=a, end=b) for a, b in pairwise([start, *ends]))
+
+    return read
 
 
 @contextmanager
@@ -194,13 +194,14 @@ def _open(location: str) -> ObjectStore:
         raise ConfigError(location, f"not a blob store: {_reason(error)}") from None
 
 
-def _open_folder(folder: Path, create: bool) -> ObjectStore:
+def _open_folder(folder: Path, create: bool) -> Path:
     if not create and not folder.is_dir():
         raise ConfigError(folder, "no such blob folder")
     try:
-        return LocalStore(folder, mkdir=create)
-    except (BaseError, OSError) as error:
+        make_folder(folder)
+    except OSError as error:
         raise ConfigError(folder, f"not usable as a blob store: {_reason(error)}") from None
+    return folder
 
 
 def _reason(error: Exception) -> str:

@@ -30,7 +30,7 @@ class Store(BlobStore):
     """One participant's view."""
 
     def __init__(self, shared: Shared, who: str) -> None:
-        self.location, self._store, self._folder = "memory", shared.memory, None
+        self.location, self._place = "memory", shared.memory
         self._shared, self._who = shared, who
 
     def read(self, digest: Digest, subject: str, max_bytes: int) -> bytes:
