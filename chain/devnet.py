@@ -167,7 +167,7 @@ def down(directory: Path) -> bool:
                     problem = "another file than the devnet was started with: it would be written over"
                     raise ConfigError(info.state, problem, "move it away, then `devnet down` again")
                 with Rpc(info.url, SAVE_LIMIT, STATE_LIMIT) as rpc, _no_more_blocks(rpc, info.kind):
-                    _save(rpc, info.kind, Path(info.state), Path(info.state))
+                    _save_last_block(rpc, info.kind, Path(info.state))
             _end_detached(info)
         (directory / RECORD).unlink(missing_ok=True)
         return running
@@ -218,6 +218,13 @@ def _save(rpc: Rpc, kind: Kind, path: Path, home: Path | None) -> None:
             raise ConfigError(path, f"the state cannot be saved: {error.strerror}") from None
     elif home is None or path.absolute() != home.absolute():
         raise ConfigError(path, "Ganache keeps its state only in the folder that it was started with")
+
+
+def _save_last_block(rpc: Rpc, kind: Kind, state: Path) -> None:
+    """A block that was begun before Anvil was told to mine no more may end while the chain is saved: then once more."""
+    height = None
+    while height != (height := rpc.call("eth_blockNumber")):
+        _save(rpc, kind, state, state)
 
 
 @contextmanager
