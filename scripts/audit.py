@@ -2,7 +2,7 @@
 
 import sys
 
-from fl_node.cli.main import main
+from fl_node.cli.__main__ import main
 
 if __name__ == "__main__":
     sys.argv[1:1] = ["audit"]

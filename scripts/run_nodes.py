@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from chain.protocol.errors import ConfigError, RoundledgerError
+from fl_node.cli.interrupted import end
 from fl_node.cli.main import complain
 from fl_node.fleet import Fleet
 from fl_node.report import event_line
@@ -20,7 +21,7 @@ def run_nodes(
     logs: Annotated[Path, typer.Option(help="Folder for what each node prints.")] = Path("logs"),
 ) -> None:
     """Starts a node for every file and shows what they do, until all have ended. Ctrl-C stops them all."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, end)
     try:
         worst = follow(Fleet(configs, logs))
     except RoundledgerError as error:

@@ -1,5 +1,6 @@
 """The `roundledger` command: reads options, calls one function, turns errors into exit codes; decides nothing.
 
+    interrupted what Ctrl-C does
     main        the command itself, and what an error means
     options     options and helpers that several commands share
     operator    devnet, key, deploy, member

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from chain.protocol.errors import ConfigError, RoundledgerError, TrustError, Unavailable, VerificationError
 from fl_node.cli import auditor, member, membership, operator, relay
+from fl_node.cli.interrupted import end
 from fl_node.cli.options import err, out, said_everything, show_json
 
 INTERNAL_ERROR = 70  # EX_SOFTWARE: a defect of roundledger, never to be taken for a finding
@@ -50,7 +51,7 @@ def demo(
     """Everything once, for real: devnet, ledger, four nodes, ten rounds, classification, audit."""
     from fl_node.demo import run_demo
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything it started is stopped
+    signal.signal(signal.SIGTERM, end)  # so that everything it started is stopped
     raise typer.Exit(run_demo(dataset, directory, rounds, participants, seed, out))
 
 
@@ -60,12 +61,11 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     sys.path.append(str(Path.cwd()))  # a federation's own model factory may stand where the command is called
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # the library would exit with 1, which is a finding here
     try:
         _run()
-    except SystemExit as end:
+    except SystemExit as ended:
         if not said_everything():  # Python would end with 120, or 0
-            end.code = end.code or ConfigError.exit_code
+            ended.code = ended.code or ConfigError.exit_code
         raise
 
 
