@@ -1,4 +1,5 @@
-"""The journal's database: one SQLite file, in which every change is whole, and on the disk when the call returns.
+"""The journal's database: one SQLite file, in which every change is whole, and on the disk when the call returns, but
+for those that a power cut may take back.
 
 It holds facts (a name, and a value as JSON) and the outbox. Only the process that holds the lock of the state folder
 opens it, so the database is locked as a whole, and needs no shared memory beside it.
@@ -29,10 +30,6 @@ CREATE TABLE outbox (
     nonce INTEGER NOT NULL, attempt INTEGER NOT NULL, key TEXT NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (nonce, attempt)
 ) STRICT, WITHOUT ROWID;
 """
-_SETTINGS = """
-PRAGMA locking_mode = EXCLUSIVE;
-PRAGMA synchronous = FULL;
-"""
 RESTORE = (
     "restore the folder from a backup; or start with an empty one that holds only the old `secret`: then what was not "
     "sent so far is lost, and a round that this node has committed to"
@@ -61,7 +58,8 @@ class Database:
         with self._errors():
             self._open = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=WAIT)
             try:
-                self._open.executescript(_SETTINGS)  # before the first look, which would need shared memory otherwise
+                # Before the first look, which would need shared memory otherwise.
+                self._open.execute("PRAGMA locking_mode = EXCLUSIVE")
                 self._check()
                 self._open.execute("PRAGMA journal_mode = WAL")  # writes to the file: after the check
             except BaseException:
@@ -92,9 +90,12 @@ class Database:
             self._open.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it happens or nothing. Raises ConfigError when it cannot be read or written."""
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """All of it happens or nothing. If not `durable`, it outlives the process, but it may be that a power cut takes
+        it back. Raises ConfigError when it cannot be read or written.
+        """
         with self._lock, self._errors():
+            self._open.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._open.execute("BEGIN IMMEDIATE")
             try:
                 yield self._open
@@ -142,9 +143,9 @@ class Database:
         except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
             raise ConfigError(self.path, f"damaged {name}: {error}", RESTORE) from None
 
-    def keep(self, **facts: Any) -> None:
+    def keep(self, *, durable: bool = True, **facts: Any) -> None:
         """Keeps all of these, in one transaction; None forgets one."""
-        with self.transaction() as database:
+        with self.transaction(durable=durable) as database:
             for name, value in facts.items():
                 if value is None:
                     database.execute("DELETE FROM fact WHERE name = ?", (name,))

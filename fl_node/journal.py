@@ -136,7 +136,9 @@ class Journal:
         )
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        self._database.keep(checkpoint=(checkpoint.events, checkpoint.head.hex(), checkpoint.block))
+        """Should a power cut take this back, the one before counts."""
+        seen = (checkpoint.events, checkpoint.head.hex(), checkpoint.block)
+        self._database.keep(durable=False, checkpoint=seen)
 
     # ------------------------------------------------------------- pending
 
@@ -147,7 +149,8 @@ class Journal:
         write_state_file(self._blob(pending.metadata), pending.blob)
         crash_point(Point.BLOB_KEPT)
         kept = (pending.round, abi.encode(pending.metadata).hex())
-        self._database.keep(pending=kept, **self.residual.begin(pending.round))
+        facts: dict[str, Any] = {"pending": kept, **self.residual.begin(pending.round)}
+        self._database.keep(**facts)
         crash_point(Point.PREPARED)
         self._unsent = unsent
 
@@ -174,7 +177,8 @@ class Journal:
 
     def watch(self, round_number: int) -> None:
         """Notes that the outcome of this round is being verified: a model that is refused must stay refused."""
-        self._database.keep(watched=round_number)
+        if self.prepared_round() != round_number:  # which says as much
+            self._database.keep(watched=round_number)
 
     def unfinished_round(self) -> int | None:
         """The round that this node prepared an update for, or was verifying, and has not settled."""
