@@ -62,12 +62,13 @@ class Run:
         return len(self.history) == self.rounds
 
     def bytes_to(self, accuracy: float, every: int) -> int | None:
-        """Bytes uploaded when held-out accuracy was first seen to have reached this, by who looks after `every` rounds
-        and the last ones; None if it never did.
-        """
+        """Bytes uploaded when held-out accuracy was first seen to have reached this; None if it never did."""
+        return next((uploaded for uploaded, reached in self.seen(every) if reached >= accuracy), None)
+
+    def seen(self, every: int) -> tuple[tuple[int, float], ...]:
+        """The history as far as it is seen by who looks after `every` rounds and the last ones."""
         looks = [n for n in range(1, self.rounds + 1) if n % every == 0 or n > self.rounds - LAST]
-        seen = [self.history[n - 1] for n in looks] if self.complete else self.history
-        return next((uploaded for uploaded, reached in seen if reached >= accuracy), None)
+        return tuple(self.history[n - 1] for n in looks) if self.complete else self.history
 
 
 def run(setting: str, name: str, seed: int, rate: float | None = None, rounds: int | None = None) -> Run:
@@ -147,10 +148,15 @@ def by_seeds(runs: Sequence[Run]) -> dict[tuple[int, ...], list[str]]:
     return {group: [name for name, own in seeds.items() if set(group) <= set(own)] for group in groups}
 
 
+def common_looks(runs: Iterable[Run]) -> int:
+    """Rounds from one look to the next that all of these runs have."""
+    return 1 if all(run.complete for run in runs) else SAMPLED
+
+
 def rows(runs: Sequence[Run], setting: str, names: Sequence[str], seeds: Sequence[int]) -> Rows:
     """One row a candidate: medians over the seeds, each compared with dense averaging of that seed."""
     found, made = {(r.candidate, r.seed): r for r in runs if r.setting == setting}, []
-    every = 1 if all(found[name, seed].complete for name in names for seed in seeds) else SAMPLED
+    every = common_looks(found[name, seed] for name in names for seed in seeds)
     for name in names:
         own, base = [found[name, seed] for seed in seeds], [found[DENSE, seed] for seed in seeds]
         points = [100 * (a.accuracy - b.accuracy) for a, b in zip(own, base, strict=True)]

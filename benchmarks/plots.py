@@ -7,7 +7,7 @@ from statistics import median
 import matplotlib as mpl
 from matplotlib import pyplot
 
-from benchmarks.accuracy import SETTINGS, Run, by_seeds
+from benchmarks.accuracy import SETTINGS, Run, by_seeds, common_looks
 from benchmarks.methods import CANDIDATES
 from benchmarks.overhead import Overhead
 
@@ -23,8 +23,9 @@ def accuracy(runs: Sequence[Run], path: Path) -> Path:
     """
     figure, axes = pyplot.subplots(figsize=(10, 5), layout="constrained")
     seeds, names = next(iter(by_seeds(runs).items()))
+    every = common_looks(run for run in runs if run.candidate in names and run.seed in seeds)
     for name in names:
-        own = [run.history for run in runs if run.candidate == name and run.seed in seeds]
+        own = [run.seen(every) for run in runs if run.candidate == name and run.seed in seeds]
         sizes = [median(point[0] for point in points) for points in zip(*own, strict=True)]
         reached = [100 * median(point[1] for point in points) for points in zip(*own, strict=True)]
         axes.plot(sizes, reached, "-" if name in OURS else ":", label=name, linewidth=1.8 if name in OURS else 1.4)

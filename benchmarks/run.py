@@ -52,7 +52,7 @@ FULL = Plan(
         Series("fashion-short", (1, 2, 3)),
         Series("fashion-short", (4, 5, 6, 7, 8), FINALISTS),
         Series("digits", (1, 2, 3, 4, 5), HEADLINE),
-        Series("fashion", (1, 2, 3, 4, 5), (DENSE, "STC 1.8%, root", WINNER)),
+        Series("fashion", (1, 2, 3, 4, 5, 6, 7, 8), (DENSE, "STC 1.8%, root", WINNER)),
     ),
     nodes=(2, 4, 8, 16),
     sizes=tuple(overhead.HIDDEN),
