@@ -177,8 +177,8 @@ class Journal:
 
     def watch(self, round_number: int) -> None:
         """Notes that the outcome of this round is being verified: a model that is refused must stay refused."""
-        if self.prepared_round() != round_number:  # which says as much
-            self._database.keep(watched=round_number)
+        said = self.prepared_round() == round_number  # that it is unfinished, should a power cut take this back
+        self._database.keep(durable=not said, watched=round_number)
 
     def unfinished_round(self) -> int | None:
         """The round that this node prepared an update for, or was verifying, and has not settled."""

@@ -71,7 +71,7 @@ def _prepared(folder: Path) -> Path:
         journal.prepare(Pending(ROUND, metadata, blob), LAYOUT.matrices(MODEL))
         if accepted:
             journal.settle(ROUND, accepted=True)
-    journal.watch(ROUND + 1)  # the one that an update is prepared for is not noted twice
+    journal.watch(ROUND)
     journal.close()
     return folder
 
