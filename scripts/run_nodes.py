@@ -21,7 +21,8 @@ def run_nodes(
     logs: Annotated[Path, typer.Option(help="Folder for what each node prints.")] = Path("logs"),
 ) -> None:
     """Starts a node for every file and shows what they do, until all have ended. Ctrl-C stops them all."""
-    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     try:
         worst = follow(Fleet(configs, logs))
     except RoundledgerError as error:

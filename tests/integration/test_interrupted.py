@@ -1,11 +1,9 @@
 """Ctrl-C in the first second: while the command imports, where an exception may be swallowed."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from harness import command
 
 SWALLOWED = """
 import signal, sys
@@ -25,14 +23,6 @@ sys.meta_path.insert(0, Interrupting())
 @pytest.mark.parametrize("module", ["typer", "fl_node.cli.relay", "numpy"])
 def test_ctrl_c_is_heard_in_the_middle_of_any_import(module: str, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(SWALLOWED.format(name=module))
-    words = [Path(sys.executable).parent / "roundledger", "demo", "--dir", tmp_path / "demo"]
-    done = subprocess.run(
-        words,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    done = command("demo", "--dir", tmp_path / "demo", environment={"PYTHONPATH": str(tmp_path)})
+    assert (done.code, done.out, done.err) == (130, "", "")
     assert not (tmp_path / "demo" / "keys").exists()
