@@ -83,14 +83,23 @@ def read_idx(path: Path, rules: DataRules, labelled: bool) -> Raw:
     if rules.id:
         raise ConfigError(path, f"IDX files hold no ids, the rules ask for column {shown(rules.id)}")
     images = _idx(path, dimensions=3)
-    plain = path.with_name(path.name.removesuffix(".gz").replace(IMAGES, LABELS))
-    beside = next((at for at in (plain, plain.with_name(plain.name + ".gz")) if at.is_file()), None)
+    beside = labels_beside(path)
     if beside is None and labelled:
-        raise ConfigError(plain, "no such file", f"the labels of {path.name}")
+        raise ConfigError(_labels_of(path), "no such file", f"the labels of {path.name}")
     labels = None if beside is None else _idx(beside, dimensions=1).astype(np.int64)
     if beside is not None and labels is not None and len(labels) != len(images):
         raise ConfigError(beside, f"holds {len(labels)} labels for {len(images)} images")
     return Raw(_flat(path, images, rules), _names(rules, "x"), labels, None, "label")
+
+
+def labels_beside(images: Path) -> Path | None:
+    """The file of labels that is read with IDX images; None where there is none."""
+    plain = _labels_of(images)
+    return next((at for at in (plain, plain.with_name(plain.name + ".gz")) if at.is_file()), None)
+
+
+def _labels_of(images: Path) -> Path:
+    return images.with_name(images.name.removesuffix(".gz").replace(IMAGES, LABELS))
 
 
 def _idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:

@@ -92,6 +92,7 @@ def classify(
 ) -> None:
     """Classify users' data with the newest finalized model, after verifying the ledger that names it."""
     from chain.files import check_place, keep_apart
+    from fl_node.arrays import labels_beside
     from fl_node.classify import classification_json, print_classification, write_csv
     from fl_node.classify import classify as classify_records
     from fl_node.data import load_records
@@ -99,7 +100,7 @@ def classify(
     from fl_node.model import build_model, load_tensors
     from fl_node.store import BlobStore, place_of_blobs
 
-    keep_apart(output, Path(users), deployment, place_of_blobs(blobs))
+    keep_apart(output, Path(users), labels_beside(Path(users)), deployment, place_of_blobs(blobs))
     check_place(output)
     history, store = open_ledger(deployment, rpc, head).sync(), BlobStore(blobs, create=False)
     if not history.finalized or history.model is None:

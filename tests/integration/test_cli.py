@@ -680,6 +680,10 @@ def test_classify_unusable_files(trained: Federation) -> None:
     for read in ("held-out.csv", "deployment.json", "blobs/sha256/labels.csv"):
         refused(classify(trained, out=read), trained.folder / read, "would be written over what is read")
     assert (trained.folder / "held-out.csv").read_bytes() == before
+    images, labels = "u-images-idx3-ubyte", "u-labels-idx1-ubyte.gz"  # the labels are read, too
+    for name in (images, labels):
+        (trained.folder / name).write_bytes(before)
+    refused(classify(trained, table=images, out=labels), trained.folder / labels, "would be written over what is read")
     os.mkfifo(trained.folder / "pipe")
     refused(classify(trained, out="pipe"), trained.folder / "pipe", "something else than a plain file")
     refused(classify(trained, out="held-out.csv/labels.csv"), "held-out.csv")
