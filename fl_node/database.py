@@ -1,13 +1,15 @@
 """The journal's database: one SQLite file, in which every change is whole, and on the disk when the call returns, but
 for those that a power cut may take back.
 
-It holds facts (a name, and a value as JSON) and the outbox. Only the process that holds the lock of the state folder
-opens it, so the database is locked as a whole, and needs no shared memory beside it.
+It holds facts (a name, and a value as JSON, with a checksum: SQLite has none, and a flipped bit in a head would look
+like a lie of the ledger) and the outbox. Only the process that holds the lock of the state folder opens it, so the
+database is locked as a whole, and needs no shared memory beside it.
 """
 
 import json
 import sqlite3
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,12 +22,12 @@ from chain.protocol.errors import ConfigError
 
 T = TypeVar("T")
 
-VERSION = 3  # of the tables and facts; 1 was a folder of JSON files
+VERSION = 4  # of the tables and facts; 1 was a folder of JSON files
 _APPLICATION = 0x726C6A6E  # "rljn", by which other programs know the file
 _SCHEMA = f"""
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {VERSION};
-CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE outbox (
     nonce INTEGER NOT NULL, attempt INTEGER NOT NULL, key TEXT NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (nonce, attempt)
 ) STRICT, WITHOUT ROWID;
@@ -84,6 +86,9 @@ class Database:
         (found,) = self._open.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise ConfigError(self.path, f"damaged: {found}", RESTORE)
+        for name, value, checksum in self._open.execute("SELECT name, value, checksum FROM fact"):
+            if (name, value, checksum) != row(name, value):
+                raise ConfigError(self.path, f"damaged {name}: {value!r:.50} is not what was written", RESTORE)
 
     def close(self) -> None:
         with self._lock:
@@ -150,4 +155,9 @@ class Database:
                 if value is None:
                     database.execute("DELETE FROM fact WHERE name = ?", (name,))
                 else:
-                    database.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, json.dumps(value)))
+                    database.execute("INSERT OR REPLACE INTO fact VALUES (?, ?, ?)", row(name, json.dumps(value)))
+
+
+def row(name: str, value: str) -> tuple[str, str, int]:
+    """Of the table of facts."""
+    return name, value, zlib.crc32(f"{name}={value}".encode())

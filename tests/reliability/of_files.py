@@ -18,6 +18,7 @@ from chain.protocol.digest import Digest
 from fl_node import update
 from fl_node.config import NodeConfig
 from fl_node.data import load_records
+from fl_node.database import row
 from fl_node.dataroot import RecordSecret
 from fl_node.journal import DATABASE, Journal, Pending
 from fl_node.ledger import Checkpoint
@@ -78,7 +79,9 @@ def _prepared(folder: Path) -> Path:
 
 def _set_fact(folder: Path, name: str, value: bytes) -> None:
     with closing(sqlite3.connect(folder / DATABASE)) as database, database:
-        database.execute("UPDATE fact SET value = CAST(? AS TEXT) WHERE name = ?", (value, name))
+        *_, checksum = row(name, value.decode(errors="replace"))
+        change = "UPDATE fact SET value = CAST(? AS TEXT), checksum = ? WHERE name = ?"
+        database.execute(change, (value, checksum, name))
 
 
 def _fact(name: str, read: Read) -> Decoder:

@@ -17,7 +17,7 @@ from chain.protocol.errors import ConfigError
 from chain.protocol.seal import Metadata
 from fl_node import database, tensorfile
 from fl_node import residual as residuals
-from fl_node.database import Database
+from fl_node.database import Database, row
 from fl_node.gradient import Layout
 from fl_node.journal import Journal, Pending
 from fl_node.ledger import Checkpoint
@@ -79,10 +79,18 @@ def files(journal: Journal, kind: str = "") -> list[Path]:
     return sorted(path for path in journal.folder.iterdir() if path.suffix != ".db" and kind + "-" in path.name[:10])
 
 
+FACT = "INSERT OR REPLACE INTO fact VALUES (?, ?, ?)"
+
+
 def tamper(journal: Journal, statement: str, *values: object) -> None:
     """Changes the database of a closed journal from outside."""
     with closing(sqlite3.connect(journal.folder / "journal.db")) as database, database:
         database.execute(statement, values)
+
+
+def kept_facts(journal: Journal) -> dict[str, str]:
+    with closing(sqlite3.connect(journal.folder / "journal.db")) as database:
+        return dict(database.execute("SELECT name, value FROM fact").fetchall())
 
 
 # ------------------------------------------------------------- the plain course
@@ -462,14 +470,26 @@ def other_residuals() -> Iterator[bytes]:
 def test_the_residual_of_another_model_or_version_is_a_configuration_error(kept: Journal, data: bytes) -> None:
     digest = Digest.of(data)
     (kept.folder / f"residual-{digest.hex()}.bin").write_bytes(data)
-    tamper(kept, "UPDATE fact SET value = ? WHERE name = 'residual'", f'["{digest.hex()}", 1]')
+    tamper(kept, FACT, *row("residual", f'["{digest.hex()}", 1]'))
     assert "not the residual of this node" in refused(kept.folder, value_of)
+
+
+def test_a_flipped_bit_in_any_fact_is_a_configuration_error(kept: Journal) -> None:
+    """Not a ledger that does not extend its checkpoint, nor a forgotten round."""
+    whole, facts = (kept.folder / "journal.db").read_bytes(), kept_facts(kept)
+    assert {"checkpoint", "residual", "pending"} <= facts.keys()
+    for name, value in facts.items():
+        start, end = whole.index(f"{name}{value}".encode()), len(f"{name}{value}")
+        for at in range(start, start + end):
+            flipped = whole[:at] + bytes([whole[at] ^ 1 << at % 7]) + whole[at + 1 :]
+            (kept.folder / "journal.db").write_bytes(flipped)
+            assert "damaged" in refused(kept.folder)
 
 
 @pytest.mark.parametrize("value", ["", "{", "{}", "[]", "[1]", '"zz"', '["x", "y"]', "null"])
 @pytest.mark.parametrize("name", ["checkpoint", "residual", "pending", "watched", "ledger"])
 def test_a_damaged_fact_is_a_configuration_error(kept: Journal, name: str, value: str) -> None:
-    tamper(kept, "INSERT OR REPLACE INTO fact VALUES (?, ?)", name, value)
+    tamper(kept, FACT, *row(name, value))
     looks: dict[str, Callable[[Journal], object]] = {
         "checkpoint": lambda journal: journal.checkpoint(),
         "watched": lambda journal: journal.unfinished_round(),
@@ -512,9 +532,9 @@ def test_a_database_that_is_gone_is_no_new_beginning(kept: Journal) -> None:
 
 
 def test_versions_before_and_after_are_configuration_errors(kept: Journal, tmp_path: Path) -> None:
-    for version in (2, 4):
+    for version in (3, 5):
         tamper(kept, f"PRAGMA user_version = {version}")
-        with pytest.raises(ConfigError, match=f"version {version}, this program reads 3"):
+        with pytest.raises(ConfigError, match=f"version {version}, this program reads 4"):
             Journal(kept.folder)
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "ledger.json").write_text("{}")
@@ -598,6 +618,6 @@ def test_common_norms_come_back_for_the_same_updates_alone(journal: Journal) -> 
     assert journal.common_norms(second) is None and journal.common_norms({}) is None
     for damaged in ("[]", "[1]", "7", '["00", "zz"]', '["00", "00"]', "null"):
         with journal._database.transaction() as database:
-            database.execute("UPDATE fact SET value = ? WHERE name = 'common'", (damaged,))
+            database.execute(FACT, row("common", damaged))
         with pytest.raises(ConfigError):
             journal.common_norms(first)
