@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import MAKE
+from conftest import MAKE, Federation
 from harness import processes_with, wait_for
 
 from chain.protocol.errors import ConfigError
@@ -64,3 +64,30 @@ def test_no_node_outlives_its_fleet(
     )
     assert done.returncode == code, done.stderr.decode()
     wait_for(lambda: not processes_with(marker), 15)
+
+
+def test_run_nodes_shows_the_rounds_and_ends_with_the_nodes(federation: MAKE, tmp_path: Path) -> None:
+    made = federation(2, 2)
+    done = subprocess.run(run_nodes(made, tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in ("node-1", "node-2"):
+        finalized = [line for line in done.stdout.splitlines() if line.startswith(name) and "finalized" in line]
+        assert len(finalized) == 2, done.stdout
+        assert "finalized" in (tmp_path / "logs" / f"{name}.jsonl").read_text()
+
+
+def test_ctrl_c_ends_run_nodes_and_its_nodes(federation: MAKE, tmp_path: Path) -> None:
+    made, marker = federation(2, 200), f"roundledger-test-{tmp_path}"
+    environment = os.environ | {"ROUNDLEDGER_TEST": marker}
+    with subprocess.Popen(run_nodes(made, tmp_path), stdout=subprocess.PIPE, text=True, env=environment) as running:
+        assert running.stdout is not None
+        assert any("commit" in line for line in running.stdout)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 130
+    wait_for(lambda: not processes_with(marker), 15)
+
+
+def run_nodes(made: Federation, folder: Path) -> list[str]:
+    script = Path(__file__).parents[2] / "scripts" / "run_nodes.py"
+    words = [script, made.config(1), made.config(2), "--logs", folder / "logs"]
+    return [sys.executable, *map(str, words)]
