@@ -1,8 +1,6 @@
 """Accuracy against bytes: every candidate from the same genesis on the same data, several seeds, in one run.
 
-    python -m benchmarks.accuracy [--setting digits] [--seeds 1 2 3] [--method NAME] [--tune 0.7 1 1.4]
-
-`--tune` compares these server learning rates on a seed of its own instead.
+python -m benchmarks.accuracy [--setting digits] [--seeds 1 2 3] [--method NAME]
 """
 
 import argparse
@@ -12,17 +10,15 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
 from statistics import fmean, median
-from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.methods import CANDIDATES, DENSE
+from benchmarks.methods import CANDIDATES, DENSE, METHODS
 from benchmarks.simulation import LAST, Federation, Setting
 
-TUNING_SEED = 0
 SAMPLED = 5  # rounds from one look to the next, in a table in which one run looked no more often
 LEDGER_BYTES = 1001  # of a participant's commit, reveal and attestation in a round: signed transactions, at most
 BELOW = 0.01  # of dense averaging's accuracy: the accuracy to which bytes are counted
@@ -47,6 +43,7 @@ class Run:
     seed: int
     rounds: int
     history: tuple[tuple[int, float], ...]  # after each round: bytes uploaded so far, accuracy
+    rate: float | None = None  # of the server; None: the candidate's own
 
     @property
     def accuracy(self) -> float:
@@ -71,43 +68,41 @@ class Run:
         return tuple(self.history[n - 1] for n in looks) if self.complete else self.history
 
 
-def run(setting: str, name: str, seed: int, rate: float | None = None, rounds: int | None = None) -> Run:
-    """One candidate on one seed, with another server learning rate or number of rounds than its own if given."""
+def run(setting: str, name: str, seed: int, rate: float | None, rounds: int) -> Run:
+    """One candidate on one seed."""
     torch.set_num_threads(1)
-    chosen = replace(SETTINGS[setting], rounds=rounds or SETTINGS[setting].rounds)
-    federation, candidate = Federation(chosen, seed), CANDIDATES[name]
-    return Run(setting, name, seed, chosen.rounds, tuple(federation.run(candidate.method(federation, rate))))
+    federation = Federation(replace(SETTINGS[setting], rounds=rounds), seed)
+    return Run(setting, name, seed, rounds, tuple(federation.run(METHODS[name].method(federation, rate))), rate)
 
 
 @dataclass(frozen=True)
 class Series:
     """What is measured in one setting: with these seeds, these candidates (none named: all), so many rounds (None: as
-    many as the setting has).
+    many as the setting has), these server learning rates (None: the candidate's own).
     """
 
     setting: str
     seeds: tuple[int, ...]
     candidates: tuple[str, ...] = ()
     rounds: int | None = None
+    rates: tuple[float | None, ...] = (None,)
 
 
-def measure(series: Iterable[Series], console: Console, known: Iterable[Run] = ()) -> Iterator[Run]:
+def measure(
+    series: Iterable[Series], console: Console, known: Iterable[Run] = (), what: str = "accuracy"
+) -> Iterator[Run]:
     """On all cores, a process each; one after the other as they are done, in the order of the cases. What is `known`
     is not run again.
     """
-    have = {(run.setting, run.candidate, run.seed, None, run.rounds): run for run in known}
+    have = {(run.setting, run.candidate, run.seed, run.rate, run.rounds): run for run in known}
     cases = [
-        (each.setting, name, seed, None, each.rounds or SETTINGS[each.setting].rounds)
+        (each.setting, name, seed, rate, each.rounds or SETTINGS[each.setting].rounds)
         for each in series
-        for name, seed in product(each.candidates or CANDIDATES, each.seeds)
+        for name, rate, seed in product(each.candidates or CANDIDATES, each.rates, each.seeds)
     ]
     yield from (have[case] for case in cases if case in have)
-    yield from _all([case for case in cases if case not in have], "accuracy", console)
-
-
-def _all(cases: Sequence[tuple[Any, ...]], what: str, console: Console) -> Iterator[Run]:
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        runs = [pool.submit(run, *case) for case in cases]
+        runs = [pool.submit(run, *case) for case in cases if case not in have]
         for each in track(runs, what, console=console):
             yield each.result()
 
@@ -181,30 +176,13 @@ def table(title: str, lines: Rows) -> Table:
     return made
 
 
-def tune(settings: Iterable[str], names: Sequence[str], rates: Sequence[float], console: Console) -> None:
-    """Accuracy under several server learning rates, on a seed of its own."""
-    cases = [(s, name, TUNING_SEED, rate) for s, name, rate in product(settings, names or CANDIDATES, rates)]
-    runs = list(_all(cases, "tuning", console))
-    made = Table(title="accuracy by server learning rate, seed 0")
-    for column in ("setting", "method", *map(str, rates)):
-        made.add_column(column)
-    for at in range(0, len(runs), len(rates)):
-        row = runs[at : at + len(rates)]
-        made.add_row(row[0].setting, row[0].candidate, *(f"{r.accuracy:.4f}" for r in row))
-    console.print(made)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--setting", action="append", choices=SETTINGS, help="may be repeated (default: digits)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--method", action="append", choices=CANDIDATES, help="may be repeated (default: all)")
-    parser.add_argument("--tune", nargs="+", type=float, metavar="RATE")
     options = parser.parse_args()
     console, settings = Console(), options.setting or ["digits"]
-    if options.tune:
-        tune(settings, options.method or [], options.tune, console)
-        return
     names = (DENSE, *(name for name in options.method if name != DENSE)) if options.method else ()
     runs = list(measure([Series(setting, tuple(options.seeds), names) for setting in settings], console))
     for setting in settings:

@@ -1,7 +1,7 @@
 """The methods that are compared: dense averaging, the compressors of the literature, and roundledger's own rules.
 
-Every method has a server learning rate of its own, tuned as `benchmarks.accuracy --tune` does: on a seed that the
-measurement does not use. The rules that `roundledger` takes by default are `DEFAULT`.
+Every method has a server learning rate of its own, tuned on a seed that the measurement does not use
+(`benchmarks.tuning`). The rules that `roundledger` takes by default are `DEFAULT`.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,8 +24,11 @@ class Candidate:
     rates: Mapping[str, float]
     ours: bool = False
 
+    def rate(self, setting: str) -> float:
+        return self.rates.get(setting, 1.0)
+
     def method(self, federation: Federation, rate: float | None = None) -> Method:
-        return self.make(federation, rate or self.rates.get(federation.setting.name, 1.0))
+        return self.make(federation, rate or self.rate(federation.setting.name))
 
 
 def peer(name: str, make: Callable[[], Compressor], **rates: float) -> Candidate:
@@ -81,5 +84,24 @@ CANDIDATES = {
         channels(HALF, rules("0.5", weighting="root", bits=2, entries="0.018")),
     )
 }
+VARIANTS = {  # the peers with other shares, ranks and parts of their papers, to see whether one of them does better
+    candidate.name: candidate
+    for candidate in (
+        peer("top-k 0.4%, root", lambda: TopK(0.004, weighting="root")),
+        peer("top-k 2.5%, root", lambda: TopK(0.025, weighting="root")),
+        peer("DGC 0.4%", lambda: DGC(0.004)),
+        peer("DGC 2.5%", lambda: DGC(0.025)),
+        peer("DGC 1%, the model as one tensor", lambda: DGC(0.01, per_tensor=False)),
+        peer("DGC 1%, momentum 0", lambda: DGC(0.01, momentum=0)),
+        peer("DGC 1%, momentum 0.9", lambda: DGC(0.01, momentum=0.9)),
+        peer("DGC 1%, warm-up", lambda: DGC(0.01, warmup=(0.25, 0.0625, 0.015625))),
+        peer("PowerSGD rank 1", lambda: PowerSGD(1)),
+        peer("PowerSGD rank 2", lambda: PowerSGD(2)),
+        peer("PowerSGD rank 8", lambda: PowerSGD(8)),
+        peer("STC 1%, root", lambda: STC(0.01, weighting="root")),
+        peer("STC 2.5%, root", lambda: STC(0.025, weighting="root")),
+    )
+}
+METHODS = CANDIDATES | VARIANTS
 HEADLINE = (DENSE, "top-k 1%", "top-k 1%, root", "DGC 1%", "PowerSGD rank 4", "STC 1.8%, root", "channels 10%", WINNER)
 FINALISTS = (DENSE, "top-k 1%, root", "DGC 1%", "PowerSGD rank 4", "STC 1.8%, root", WINNER, HALF)

@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from benchmarks import accuracy
+from benchmarks import accuracy, tuning
 from benchmarks.accuracy import Run
 from benchmarks.growth import History, exponent
 from benchmarks.overhead import Overhead
@@ -59,6 +59,7 @@ def sections(folder: Path) -> Section:
         "overhead": overhead_lines,
         "steps": steps_lines,
         "growth": growth_lines,
+        "tuning": tuning_lines,
     }
     for name, make in makers.items():
         if not (folder / f"{name}.json").exists():
@@ -87,14 +88,15 @@ def by_setting(found: Iterable[dict[str, Any]]) -> dict[str, list[Run]]:
     for each in found:
         history = tuple((size, reached) for size, reached in each["history"])
         rounds = each.get("rounds") or accuracy.SETTINGS[each["setting"]].rounds  # earlier files do not say
-        run = Run(each["setting"], each["candidate"], each["seed"], rounds, history)
+        run = Run(each["setting"], each["candidate"], each["seed"], rounds, history, each.get("rate"))
         runs.setdefault(each["setting"], []).append(run)
     return runs
 
 
-def accuracy_runs(folder: Path) -> tuple[Run, ...]:
-    """Those that were saved there."""
-    return tuple(chain(*by_setting(_saved(folder, "accuracy")[0]).values()))
+def saved_runs(folder: Path) -> tuple[Run, ...]:
+    """Of tuning and accuracy, those that were saved there."""
+    there = [name for name in ("tuning", "accuracy") if (folder / f"{name}.json").exists()]
+    return tuple(chain(*(run for name in there for run in by_setting(_saved(folder, name)[0]).values())))
 
 
 def accuracy_lines(found: Any) -> Section:
@@ -224,6 +226,22 @@ def _growth(cost: str, what: str, line: Sequence[tuple[float, float]]) -> list[s
     sizes, costs = [size for size, _ in line], [seconds for _, seconds in line]
     fitted, last = (f"{exponent(sizes[at:], costs[at:]):.2f}" if len(line) > 1 else "" for at in (0, -2))
     return [cost, what, f"{min(sizes):,} to {max(sizes):,}", f"{costs[0]:.2f} to {costs[-1]:.2f}", fitted, last]
+
+
+# ------------------------------------------------------------- tuning
+
+
+def tuning_lines(found: Any) -> Section:
+    rest = [
+        "## Tuning",
+        "",
+        "Accuracy under each server learning rate; bold is the rate with which a method is measured above. Those "
+        "without one are the peers with other shares, ranks and parts of their papers.",
+        "",
+    ]
+    for runs in by_setting(found).values():
+        rest += [f"{tuning.title(runs)}:", "", *markdown(tuning.columns(runs), tuning.rows(runs)), ""]
+    return [], rest
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Lines:

@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks import accuracy, growth, overhead, report, steps
+from benchmarks import accuracy, growth, overhead, report, steps, tuning
 from benchmarks.accuracy import Series
 from benchmarks.methods import DENSE, FINALISTS, HEADLINE, WINNER
 from benchmarks.overhead import FLARE, SIMULATION, SUPERLINK, Peer
@@ -38,16 +38,18 @@ Save = Callable[[Any], None]
 class Plan:
     """How much is measured."""
 
+    tuning: tuple[Series, ...]
     accuracy: tuple[Series, ...]
     nodes: tuple[int, ...]
     sizes: tuple[int, ...]
     peers: tuple[Peer, ...]
     parameters: int
     histories: tuple[int, ...]
-    known: tuple[accuracy.Run, ...] = ()  # of accuracy, not to be run again
+    known: tuple[accuracy.Run, ...] = ()  # of tuning and accuracy, not to be run again
 
 
 FULL = Plan(
+    tuning=tuning.SERIES,
     accuracy=(
         Series("fashion-short", (1, 2, 3)),
         Series("fashion-short", (4, 5, 6, 7, 8), FINALISTS),
@@ -61,6 +63,7 @@ FULL = Plan(
     histories=(5, 10, 20, 40),
 )
 QUICK = Plan(
+    tuning=(),
     accuracy=(Series("digits", (1, 2, 3), (DENSE, "top-k 1%, root", "STC 1.8%, root", WINNER), rounds=40),),
     nodes=(2, 4),
     sizes=(10_000, 1_000_000),
@@ -70,9 +73,17 @@ QUICK = Plan(
 )
 
 
+def measure_tuning(plan: Plan, save: Save, console: Console) -> Any:
+    return _runs(plan.tuning, "tuning", plan, save, console)
+
+
 def measure_accuracy(plan: Plan, save: Save, console: Console) -> Any:
+    return _runs(plan.accuracy, "accuracy", plan, save, console)
+
+
+def _runs(series: tuple[Series, ...], what: str, plan: Plan, save: Save, console: Console) -> Any:
     found = []
-    for run in accuracy.measure(plan.accuracy, console, plan.known):
+    for run in accuracy.measure(series, console, plan.known, what):
         found.append(asdict(run))
         save(found)  # it takes an hour
     return found
@@ -112,6 +123,7 @@ PARTS = {
     "overhead": measure_overhead,
     "steps": measure_steps,
     "growth": measure_growth,
+    "tuning": measure_tuning,
     "accuracy": measure_accuracy,
 }
 
@@ -134,17 +146,17 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the short version, beside Flower's simulation alone")
     parser.add_argument("--part", action="append", choices=PARTS, help="may be repeated (default: all)")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results; with --quick runs/bench-quick")
-    parser.add_argument("--go-on", action="store_true", help="keep the accuracy runs that are there: they were cut off")
+    parser.add_argument("--go-on", action="store_true", help="keep the runs that are there, of tuning and accuracy")
     options = parser.parse_args()
     plan, console = QUICK if options.quick else FULL, Console()
     folder = options.out or (Path("runs/bench-quick") if options.quick else HERE / "results")
     folder.mkdir(parents=True, exist_ok=True)
-    if options.go_on and (folder / "accuracy.json").exists():
-        plan = replace(plan, known=report.accuracy_runs(folder))
+    if options.go_on:
+        plan = replace(plan, known=report.saved_runs(folder))
     stamp = about()  # before a result is written, which is a change of the working tree
-    parts = options.part or list(PARTS)
+    parts = options.part or [part for part in PARTS if part != "tuning" or plan.tuning]
     try:  # better known before three hours of measurements than after
-        for series in plan.accuracy if "accuracy" in parts else ():
+        for series in plan.accuracy if {"accuracy", "tuning"} & set(parts) else ():
             preset(accuracy.SETTINGS[series.setting].dataset).records(2, seed=0)
     except ConfigError as error:
         sys.exit(f"error: {error}")
