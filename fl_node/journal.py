@@ -156,11 +156,15 @@ class Journal:
 
     def pending(self, round_number: int) -> Pending | None:
         """The update prepared for this round; None if there is none."""
-        kept = self._pending()
-        if kept is None or kept[0] != round_number:
+        metadata = self.prepared(round_number)
+        if metadata is None:
             return None
-        blob = read_state_file(self._blob(kept[1]), Digest(kept[1].update_digest))
-        return Pending(round_number, kept[1], blob)
+        return Pending(round_number, metadata, read_state_file(self._blob(metadata), Digest(metadata.update_digest)))
+
+    def prepared(self, round_number: int) -> Metadata | None:
+        """The metadata of that update."""
+        kept = self._pending()
+        return kept[1] if kept and kept[0] == round_number else None
 
     def settle(self, round_number: int, *, accepted: bool) -> None:
         """The round is over. Settling again changes nothing. Raises ConfigError when an earlier residual could not be

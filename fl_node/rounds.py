@@ -16,10 +16,15 @@ from fl_node import weights
 from fl_node.aggregate import aggregate
 from fl_node.gather import accepted_updates, gather, look, verdicts_of
 from fl_node.packing import pack
-from fl_node.prepare import accepted_as, prepare
+from fl_node.prepare import prepare
 from fl_node.session import Session
 from fl_node.tensorfile import Tensors
 from fl_node.verify import Result, VerifiedUpdate, verdict_of, verify_accepted_set, verify_model
+
+NOT_MINE = (
+    "the ledger has a commit of this key that this node's journal does not know: another node runs with the key, or "
+    "the state folder is new or an old copy; the round goes on without this node's update"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,9 @@ def run_round(session: Session, number: int) -> None:
     """
     round_ = session.round(number)
     session.load_model(round_.base_model)
-    session.wait_while(number, Phase.COMMIT, lambda now: commit(session, now))
+    round_ = session.wait_while(number, Phase.COMMIT, lambda now: commit(session, now))
+    if session.address in round_.commits and not is_own_commit(session, round_):
+        session.report("not revealed", number, reason=NOT_MINE)
     round_ = session.wait_while(number, Phase.REVEAL, lambda now: reveal(session, now))
     if session.phase(round_) in (Phase.ATTEST, Phase.FINALIZED):
         session.journal.watch(number)
@@ -72,7 +79,8 @@ def reveal(session: Session, round_: Round) -> bool | None:
     """Publishes the blob, now that commits are closed, and opens the seal."""
     if session.address not in round_.commits or session.address in round_.reveals:
         return None
-    number, pending = round_.number, session.journal.pending(round_.number)
+    number = round_.number
+    pending = session.journal.pending(number) if is_own_commit(session, round_) else None
     if pending is None:
         return None
     packed, metadata = pack(pending.blob, session.layout, session.rules), pending.metadata
@@ -84,6 +92,14 @@ def reveal(session: Session, round_: Round) -> bool | None:
     )
     crash_point(Point.REVEALED)
     return sent
+
+
+def is_own_commit(session: Session, round_: Round) -> bool:
+    """Whether the ledger's commit of this key is that of this node's journal: not if another node uses the key."""
+    prepared = session.journal.prepared(round_.number)
+    if prepared is None:
+        return False
+    return seal(session.domain, round_.number, session.address, prepared) == round_.commits[session.address]
 
 
 def gather_updates(session: Session, round_: Round) -> dict[str, Result]:
@@ -183,7 +199,8 @@ def look_again(session: Session, round_: Round, results: dict[str, Result]) -> d
 
 def settle(session: Session, round_: Round) -> None:
     """The residual changes only if the round is final and this node's update was accepted."""
-    accepted = accepted_as(round_, round_.roster.get(session.address, 0)) is not None
+    mine = session.journal.prepared(round_.number)
+    accepted = mine is not None and mine == round_.accepted.get(session.address)
     crash_point(Point.SETTLING)
     session.journal.settle(round_.number, accepted=accepted)
     crash_point(Point.SETTLED)

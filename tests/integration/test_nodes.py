@@ -170,6 +170,24 @@ def rejoin(made: Federation, nodes: Nodes, seat: int) -> None:
     assert accepted(made.history().rounds[number - 1], made.address(seat))
 
 
+def test_a_commit_that_the_journal_does_not_know_is_told_and_not_revealed(federation: MAKE, nodes: Nodes) -> None:
+    made = federation(3, rounds=1, **LONG | {"reveal_window": 8})
+    others = [made.session(2), made.session(3)]
+    begin(others[0], 1)
+    nodes.start(made.config(1))
+    nodes.wait("commit", "node-1", 1)
+    nodes.kill("node-1")
+    shutil.rmtree(made.folder / "state" / "node-1")
+
+    nodes.start(made.config(1))
+    take_part(others, 1, until=Phase.REVEAL)
+    assert "another node runs with the key" in nodes.wait("not revealed", "node-1", 1).values["reason"]
+    attest_and_update(others, 1)
+    nodes.wait("done", "node-1")
+    assert made.history().rounds[0].no_shows == [made.address(1)]
+    assert_audit_passes(made)
+
+
 def test_kill_after_the_commit_and_restart_reveals_with_the_seal_of_the_journal(federation: MAKE, nodes: Nodes) -> None:
     made = federation(3, rounds=1, **LONG)
     others = [made.session(2), made.session(3)]
