@@ -2,7 +2,7 @@
 # make test         linting, types, contracts, unit, property and integration tests
 # make reliability  attacks, crashes, damaged input, a soak: the table that README quotes (half an hour; LONG=1 for hours)
 # make soak         eight nodes and a hundred rounds, under kills, reorganisations, dropped calls and late blobs
-# make bench        every measurement that README quotes, into benchmarks/results (five hours; PART=accuracy for one part, GO_ON=1 if that was cut off)
+# make bench        every measurement that README quotes, into benchmarks/results (six hours; PART=accuracy for one part, GO_ON=1 if that was cut off)
 # make bench-quick  the short version, into runs/bench-quick (under ten minutes)
 SHELL := /bin/bash
 DATASET ?= breast-cancer

@@ -1,6 +1,8 @@
 """Accuracy against bytes: every candidate from the same genesis on the same data, several seeds, in one run.
 
-python -m benchmarks.accuracy [--setting digits] [--seeds 1 2 3] [--method NAME]
+    python -m benchmarks.accuracy [--setting digits] [--seeds 1 2 3] [--method NAME]
+
+prints its tables; `benchmarks.run` saves them.
 """
 
 import argparse
