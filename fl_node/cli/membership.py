@@ -14,6 +14,7 @@ from fl_node.cli.options import (
     PasswordFile,
     RpcUrl,
     checked_address,
+    checked_participants,
     open_ledger,
     out,
     show_json,
@@ -41,9 +42,7 @@ def member_enrol(
     as_json: Json = False,
 ) -> None:
     """Enrol participants from the next round on."""
-    addresses = [checked_address(participant) for participant in participants]
-    if any(int(address, 16) == 0 for address in addresses):
-        raise ConfigError(addresses[0], "nobody has this address: it could never act, and counts for the quorum")
+    addresses = checked_participants(participants)
     client, _, _ = _open(deployment, rpc, keystore, password_file)
     _act("enrol", addresses, client.enrol, as_json)
 

@@ -14,6 +14,7 @@ from fl_node.cli.options import (
     PasswordFile,
     RpcUrl,
     checked_address,
+    checked_participants,
     err,
     out,
     show_json,
@@ -123,7 +124,7 @@ def deploy(
     from chain import keys
     from fl_node.federation import found
 
-    participants = [checked_address(address) for address in enrol or []]
+    participants = checked_participants(enrol or [])
     owner = keys.unlock(keystore, keys.read_password(password_file))
 
     def progress(text: str) -> None:

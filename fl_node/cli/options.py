@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -82,6 +83,17 @@ def checked_address(text: str) -> str:
             text, "not an Ethereum address", "0x and 40 hex digits; mixed case must have a valid checksum"
         )
     return str(to_checksum_address(text))
+
+
+def checked_participants(texts: Sequence[str]) -> list[str]:
+    """Of those who are to be enrolled. Raises ConfigError for what the ledger would refuse half-way, or should."""
+    addresses = [checked_address(text) for text in texts]
+    for at, address in enumerate(addresses):
+        if int(address, 16) == 0:
+            raise ConfigError(address, "nobody has this address: it could never act, and counts for the quorum")
+        if address in addresses[:at]:
+            raise ConfigError(address, "named twice", "every participant needs a key of its own")
+    return addresses
 
 
 def open_ledger(deployment: Path, rpc: str, head: str | None = None, depth: str | None = None) -> "Ledger":

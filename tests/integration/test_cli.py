@@ -21,15 +21,18 @@ from chain import devnet as background
 from chain.deploy import load_deployment
 from chain.devnet import Devnet
 from chain.devnet_process import start_time
-from chain.errors import AlreadyPaused, HasSuccessor
+from chain.errors import AlreadyEnrolled, AlreadyPaused, HasSuccessor
 from chain.files import load_rules
 from chain.protocol.digest import Digest
 from chain.protocol.seal import Metadata, seal
 from chain.reader import LedgerReader
 from chain.rpc import Rpc
+from fl_node.federation import found
 from fl_node.presets import preset
 from fl_node.rounds import weights
 from fl_node.store import BlobStore
+
+ZERO = "0x" + "00" * 20
 
 
 def refused(done: Done, *parts: object, code: int = 2) -> None:
@@ -148,11 +151,18 @@ def test_deploy_bad_rules(operator: Operator, old: str, new: str, said: str) -> 
         ({"rpc": "http://"}, "RPC URL: not a usable address"),
         ({"enrol": "0x1234"}, "0x1234: not an Ethereum address"),
         ({"enrol": "0x00000000000000000000000000000000000000aB"}, "not an Ethereum address"),
+        ({"enrol": ZERO}, f"{ZERO}: nobody has this address"),
         ({"blobs": "ftp://host/blobs"}, "ftp://host/blobs: not a blob store"),
     ],
 )
 def test_deploy_bad_options(operator: Operator, changed: dict[str, object], said: str) -> None:
     refused_before_sending(operator, operator.deploy(**changed), said)
+
+
+def test_deploy_with_a_participant_twice(operator: Operator) -> None:
+    address = Account.create().address
+    done = operator.deploy("--enrol", address, "--enrol", address.lower())
+    refused_before_sending(operator, done, f"{address}: named twice")
 
 
 @pytest.mark.parametrize("seed", [-1, 10**30])
@@ -237,11 +247,11 @@ def test_deploy_twice_is_refused_before_a_transaction_is_sent(operator: Operator
 
 
 def test_deploy_with_an_enrolment_that_fails_keeps_the_record(operator: Operator) -> None:
-    address = Account.create().address
-    done = operator.deploy("--enrol", address, "--enrol", address)
-    assert done.code == 2
-    assert f"AlreadyEnrolled(participant={address})" in done.err
-    assert load_deployment(operator.folder / "deployment.json").chain_id == operator.net.chain_id
+    twice, record = [Account.create().address] * 2, operator.folder / "deployment.json"
+    blobs = str(operator.folder / "blobs")
+    with pytest.raises(AlreadyEnrolled):
+        found(operator.folder / "federation.toml", operator.net.url, operator.account, blobs, twice, record)
+    assert load_deployment(record).chain_id == operator.net.chain_id
 
 
 def test_deploy_other_seed_other_genesis(operator: Operator) -> None:
@@ -301,9 +311,6 @@ def test_member_is_the_owners_business(made: Federation) -> None:
     done = invoke("member", "enrol", made.address(3), *operator_options(made, "node-1"))
     refused(done, f"OwnableUnauthorizedAccount(account={made.address(1)}): only the owner may do this")
     refused(invoke("member", "enrol", "everybody", *operator_options(made)), "everybody: not an Ethereum address")
-
-
-ZERO = "0x" + "00" * 20
 
 
 @dataclass
