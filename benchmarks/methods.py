@@ -1,7 +1,8 @@
 """The methods that are compared: dense averaging, the compressors of the literature, and roundledger's own rules.
 
 Every method has a server learning rate of its own, tuned on seeds that the measurement does not use
-(`benchmarks.tuning`): of those within a tenth of a point of the best the lowest. The rules that `roundledger` takes by default are `DEFAULT`.
+(`benchmarks.tuning`): of those within a tenth of a point of the best the lowest. The rules that `roundledger` takes by
+default are `DEFAULT`.
 """
 
 from collections.abc import Callable, Mapping
