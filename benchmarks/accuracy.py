@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
 from statistics import fmean, median
+from typing import Self
 
 import torch
 from rich.console import Console
@@ -59,6 +60,11 @@ class Run:
     def complete(self) -> bool:
         """Whether accuracy was looked at after every round; earlier runs did so after every fifth and the last ones."""
         return len(self.history) == self.rounds
+
+    @property
+    def end(self) -> Self:
+        """The last rounds alone, which is all that tuning asks for."""
+        return replace(self, history=self.history[-LAST:])
 
     def bytes_to(self, accuracy: float, every: int) -> int | None:
         """Bytes uploaded when held-out accuracy was first seen to have reached this; None if it never did."""

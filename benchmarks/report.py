@@ -235,8 +235,9 @@ def tuning_lines(found: Any) -> Section:
     rest = [
         "## Tuning",
         "",
-        "Accuracy under each server learning rate; bold is the rate with which a method is measured above. Those "
-        "without one are the peers with other shares, ranks and parts of their papers.",
+        "Mean accuracy under each server learning rate; bold is the one with which a method is measured above: of "
+        "those within a tenth of a point of the best the lowest. Methods without one are the peers with other shares, "
+        "ranks and parts of their papers.",
         "",
     ]
     for runs in by_setting(found).values():

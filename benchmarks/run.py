@@ -74,16 +74,16 @@ QUICK = Plan(
 
 
 def measure_tuning(plan: Plan, save: Save, console: Console) -> Any:
-    return _runs(plan.tuning, "tuning", plan, save, console)
+    found = []
+    for run in accuracy.measure(plan.tuning, console, plan.known, "tuning"):
+        found.append(asdict(run.end))
+        save(found)  # it takes an hour
+    return found
 
 
 def measure_accuracy(plan: Plan, save: Save, console: Console) -> Any:
-    return _runs(plan.accuracy, "accuracy", plan, save, console)
-
-
-def _runs(series: tuple[Series, ...], what: str, plan: Plan, save: Save, console: Console) -> Any:
     found = []
-    for run in accuracy.measure(series, console, plan.known, what):
+    for run in accuracy.measure(plan.accuracy, console, plan.known):
         found.append(asdict(run))
         save(found)  # it takes an hour
     return found
