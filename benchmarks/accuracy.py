@@ -46,7 +46,7 @@ class Run:
     seed: int
     rounds: int
     history: tuple[tuple[int, float], ...]  # after each round: bytes uploaded so far, accuracy
-    rate: float | None = None  # of the server; None: the candidate's own
+    rate: float  # of the server
 
     @property
     def accuracy(self) -> float:
@@ -76,11 +76,11 @@ class Run:
         return tuple(self.history[n - 1] for n in looks) if self.complete else self.history
 
 
-def run(setting: str, name: str, seed: int, rate: float | None, rounds: int) -> Run:
+def run(setting: str, name: str, seed: int, rate: float, rounds: int) -> Run:
     """One candidate on one seed."""
     torch.set_num_threads(1)
     federation = Federation(replace(SETTINGS[setting], rounds=rounds), seed)
-    return Run(setting, name, seed, rounds, tuple(federation.run(METHODS[name].method(federation, rate))), rate)
+    return Run(setting, name, seed, rounds, tuple(federation.run(METHODS[name].make(federation, rate))), rate)
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,17 @@ def measure(
     series: Iterable[Series], console: Console, known: Iterable[Run] = (), what: str = "accuracy"
 ) -> Iterator[Run]:
     """On all cores, a process each; one after the other as they are done, in the order of the cases. What is `known`
-    is not run again.
+    is not run again, unless its candidate has another rate since.
     """
     have = {(run.setting, run.candidate, run.seed, run.rate, run.rounds): run for run in known}
     cases = [
-        (each.setting, name, seed, rate, each.rounds or SETTINGS[each.setting].rounds)
+        (
+            each.setting,
+            name,
+            seed,
+            rate or METHODS[name].rate(each.setting),
+            each.rounds or SETTINGS[each.setting].rounds,
+        )
         for each in series
         for name, rate, seed in product(each.candidates or CANDIDATES, each.rates, each.seeds)
     ]

@@ -28,9 +28,6 @@ class Candidate:
     def rate(self, setting: str) -> float:
         return self.rates.get(setting, 1.0)
 
-    def method(self, federation: Federation, rate: float | None = None) -> Method:
-        return self.make(federation, rate or self.rate(federation.setting.name))
-
 
 def peer(name: str, make: Callable[[], Compressor], **rates: float) -> Candidate:
     return Candidate(name, lambda _, rate: Peer(make(), rate), _by_setting(rates))

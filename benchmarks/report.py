@@ -88,7 +88,7 @@ def by_setting(found: Iterable[dict[str, Any]]) -> dict[str, list[Run]]:
     for each in found:
         history = tuple((size, reached) for size, reached in each["history"])
         rounds = each.get("rounds") or accuracy.SETTINGS[each["setting"]].rounds  # earlier files do not say
-        run = Run(each["setting"], each["candidate"], each["seed"], rounds, history, each.get("rate"))
+        run = Run(each["setting"], each["candidate"], each["seed"], rounds, history, each["rate"])
         runs.setdefault(each["setting"], []).append(run)
     return runs
 

@@ -40,7 +40,7 @@ def title(runs: Sequence[Run]) -> str:
 
 
 def _rates(runs: Sequence[Run]) -> list[float]:
-    return sorted({run.rate for run in runs if run.rate is not None})
+    return sorted({run.rate for run in runs})
 
 
 def _cell(runs: Sequence[Run]) -> str:
