@@ -12,7 +12,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
 from statistics import fmean, median
-from typing import Self
 
 import torch
 from rich.console import Console
@@ -45,7 +44,7 @@ class Run:
     candidate: str
     seed: int
     rounds: int
-    history: tuple[tuple[int, float], ...]  # after each round: bytes uploaded so far, accuracy
+    history: tuple[tuple[int, float], ...]  # after each round (of tuning, the last): bytes uploaded so far, accuracy
     rate: float  # of the server
 
     @property
@@ -61,11 +60,6 @@ class Run:
         """Whether accuracy was looked at after every round; earlier runs did so after every fifth and the last ones."""
         return len(self.history) == self.rounds
 
-    @property
-    def end(self) -> Self:
-        """The last rounds alone, which is all that tuning asks for."""
-        return replace(self, history=self.history[-LAST:])
-
     def bytes_to(self, accuracy: float, every: int) -> int | None:
         """Bytes uploaded when held-out accuracy was first seen to have reached this; None if it never did."""
         return next((uploaded for uploaded, reached in self.seen(every) if reached >= accuracy), None)
@@ -76,11 +70,12 @@ class Run:
         return tuple(self.history[n - 1] for n in looks) if self.complete else self.history
 
 
-def run(setting: str, name: str, seed: int, rate: float, rounds: int) -> Run:
-    """One candidate on one seed."""
+def run(setting: str, name: str, seed: int, rate: float, rounds: int, last: bool = False) -> Run:
+    """One candidate on one seed. `last`: accuracy is looked at in the last rounds alone, which takes half the time."""
     torch.set_num_threads(1)
     federation = Federation(replace(SETTINGS[setting], rounds=rounds), seed)
-    return Run(setting, name, seed, rounds, tuple(federation.run(METHODS[name].make(federation, rate))), rate)
+    history = federation.run(METHODS[name].make(federation, rate), rounds - LAST + 1 if last else 1)
+    return Run(setting, name, seed, rounds, tuple(history), rate)
 
 
 @dataclass(frozen=True)
@@ -97,10 +92,10 @@ class Series:
 
 
 def measure(
-    series: Iterable[Series], console: Console, known: Iterable[Run] = (), what: str = "accuracy"
+    series: Iterable[Series], console: Console, known: Iterable[Run] = (), what: str = "accuracy", last: bool = False
 ) -> Iterator[Run]:
     """On all cores, a process each; one after the other as they are done, in the order of the cases. What is `known`
-    is not run again, unless its candidate has another rate since.
+    is not run again, unless its candidate has another rate since. `last`: as in `run`.
     """
     have = {(run.setting, run.candidate, run.seed, run.rate, run.rounds): run for run in known}
     cases = [
@@ -116,7 +111,7 @@ def measure(
     ]
     yield from (have[case] for case in cases if case in have)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        runs = [pool.submit(run, *case) for case in cases if case not in have]
+        runs = [pool.submit(run, *case, last) for case in cases if case not in have]
         for each in track(runs, what, console=console):
             yield each.result()
 

@@ -75,8 +75,8 @@ QUICK = Plan(
 
 def measure_tuning(plan: Plan, save: Save, console: Console) -> Any:
     found = []
-    for run in accuracy.measure(plan.tuning, console, plan.known, "tuning"):
-        found.append(asdict(run.end))
+    for run in accuracy.measure(plan.tuning, console, plan.known, "tuning", last=True):
+        found.append(asdict(run))
         save(found)  # it takes an hour
     return found
 

@@ -110,14 +110,17 @@ class Federation:
                 right += int((module(inputs).argmax(1) == labels).sum())
         return right / len(self.test[1])
 
-    def run(self, method: Method) -> list[tuple[int, float]]:
-        """The bytes uploaded so far by all, and the accuracy on held-out records, after each round."""
+    def run(self, method: Method, first: int = 1) -> list[tuple[int, float]]:
+        """The bytes uploaded so far by all, and the accuracy on held-out records, after each round from the first one
+        that is looked at.
+        """
         model, uploaded, history = self.genesis, 0, []
         for number in range(1, self.setting.rounds + 1):
             trained = [self.trained(model, number, seat) for seat in range(self.setting.participants)]
             model, size = method.round(model, trained, self.weights, number)
             uploaded += size
-            history.append((uploaded, self.accuracy(model)))
+            if number >= first:
+                history.append((uploaded, self.accuracy(model)))
         return history
 
 

@@ -160,10 +160,11 @@ class Bench:
         )
         matrices = kept[gradient]
         make = "largest entries, quantise, norms, selection, gather"
-        passes = 2 if rules.compression.entry_rate < 1 else 1  # to know the largest, and to list them
+        few = rules.compression.sparse  # then the largest are listed, with place and bits; else all are quantised
+        made = 8 * update.entry_budget(layout, rules.compression) if few else layout.entries
         step(
             make,
-            (passes + 0.5) * self.size,
+            self.size + 2 * made,
             lambda: update.make_update(matrices, layout, rules, who(0), 1, NOTHING, None, THREADS),
         )
         mine = kept[make]

@@ -26,8 +26,9 @@ from fl_node.channels import Codes
 from fl_node.coder import FEW, WITH_SECTIONS, Coder, Counts, Numbers, Reader, Symbols, Writer
 from fl_node.gradient import Layer, Layout
 from fl_node.kernels import sparse as kernels
+from fl_node.largest import Unsigned
 from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Exponents, Integers, Quantised, blocks, element_max
-from fl_node.sparse import Sparse, Unsigned
+from fl_node.sparse import Sparse
 from fl_node.update import LayerUpdate, Update, canonical, decode, encode, entry_budget, rows_of
 
 Values = Quantised | Sparse

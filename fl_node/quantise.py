@@ -7,10 +7,8 @@ integers. With 2 bits an element is a sign or nothing, times one magnitude that 
 ternary compression (Sattler et al. 2019).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,23 +16,19 @@ import numpy as np
 from chain.protocol.rules import CompressionRules
 from fl_node.gradient import Matrix
 from fl_node.kernels import rows as kernels
-from fl_node.kernels.compiled import MAGNITUDE
+from fl_node.largest import as_bits
 from fl_node.norms import LIMBS, Norms
-from fl_node.threads import Mapped
 
 ELEMENT_MAX = 127
 EXPONENT_MIN = -30
 EXPONENT_MAX = 2
 SCALES = np.ldexp(np.float32(1), np.arange(EXPONENT_MIN, EXPONENT_MAX + 1)).astype(np.float32)
-SAMPLE = 1 << 17  # entries, at most
-MARGIN, SPARE = 0.25, 200  # more than should reach the bound: a share of them, and in the sample
 _INVERSES = (1 / SCALES).astype(np.float32)  # exact: powers of two
 
 Elements = np.ndarray[Any, np.dtype[np.int8]]
 Exponents = np.ndarray[Any, np.dtype[np.int8]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 Largest = np.ndarray[Any, np.dtype[np.int16]]
-Bits = np.ndarray[Any, np.dtype[np.int32]]
 
 
 def element_max(bits: int) -> int:
@@ -127,39 +121,6 @@ def scales_are_canonical(largest: Largest, exponents: Exponents, rules: Compress
     return bool(kernels.scales_hold(largest, exponents, EXPONENT_MIN, EXPONENT_MAX, top, one))
 
 
-def magnitude_cut(matrices: Sequence[Matrix], entries: int, mapped: Mapped = map) -> int:
-    """The smallest magnitude, as float32 bits, that at most `entries` entries reach; 1 if none needs to be left out.
-
-    An exact order statistic: magnitudes of floats are ordered as their bits. Of many entries a sample tells which are
-    surely too small, so that one pass leaves few to choose from; should it mislead, all of them are.
-    """
-    total = sum(matrix.size for matrix in matrices)
-    if entries >= total:
-        return 1
-    flat, step = [as_bits(matrix).ravel() for matrix in matrices], -(-total // SAMPLE) | 1
-    found = np.concatenate([bits[::step] for bits in flat]) & MAGNITUDE
-    if step > 1:
-        expected = int(entries * (1 + MARGIN)) + SPARE * step  # entries that reach what this part of the sample reaches
-        bound = _largest(found, min(expected // step, len(found) - 1))
-        parts = [part for part in mapped(partial(_reaching, bound=bound, room=2 * expected), flat) if part is not None]
-        enough = len(parts) == len(flat) and sum(map(len, parts)) > entries
-        found = np.concatenate(parts) if enough else np.concatenate(flat) & MAGNITUDE
-    return _largest(found, entries) + 1
-
-
-def _largest(magnitudes: Bits, at: int) -> int:
-    """The largest but `at`."""
-    place = len(magnitudes) - 1 - at
-    return int(np.partition(magnitudes, place)[place])
-
-
-def _reaching(bits: Bits, bound: int, room: int) -> Bits | None:
-    """The magnitudes that are not below `bound`; None if there are more than `room`."""
-    found = np.empty(min(room, bits.size), np.int32)
-    count = kernels.list_reaching(bits, np.int32(bound), found)
-    return found[:count] if count >= 0 else None
-
-
 def quantise(matrix: Matrix, rules: CompressionRules, cut: int = 1) -> Quantised:
     """Rounds float32 `[rows, width]` to elements of `rules.bits` bits; magnitudes whose bits are below `cut` to zero.
 
@@ -203,8 +164,3 @@ def one_of_all(count: int, total: int) -> tuple[int, int]:
     if exponent > EXPONENT_MAX:
         return ELEMENT_MAX, EXPONENT_MAX
     return max(element >> max(EXPONENT_MIN - exponent, 0), 1), max(exponent, EXPONENT_MIN)
-
-
-def as_bits(matrix: Matrix) -> Bits:
-    """The same memory, if it is contiguous. Without the sign, the bits of float32s are ordered as their magnitudes."""
-    return np.ascontiguousarray(matrix).view(np.int32)

@@ -13,6 +13,7 @@ import numpy as np
 from chain.protocol.rules import CompressionRules
 from fl_node.gradient import Matrix
 from fl_node.kernels import sparse as kernels
+from fl_node.largest import Listed, Unsigned
 from fl_node.norms import LIMBS, Norms
 from fl_node.quantise import (
     EXPONENT_MIN,
@@ -22,14 +23,11 @@ from fl_node.quantise import (
     Integers,
     Largest,
     Quantised,
-    as_bits,
     blocks,
     one_magnitude,
     one_of_all,
     scales_are_canonical,
 )
-
-Unsigned = np.ndarray[Any, np.dtype[np.uint32]]
 
 
 @dataclass(frozen=True)
@@ -55,16 +53,15 @@ class Sparse:
         return cls(counts, columns, elements, dense.exponents, dense.block, dense.width)
 
     @classmethod
-    def signs_of(cls, matrix: Matrix, rules: CompressionRules, cut: int, most: int) -> "Sparse":
-        """What `quantise` with 2 bits makes of float32 `[rows, width]`, in a single pass: the entries whose magnitudes'
-        bits are not below `cut`, of which there are `most` at most.
-        """
-        rows, width = matrix.shape
-        counts, room = np.empty(rows, np.uint32), min(most, matrix.size)
-        columns, elements = np.empty(room, np.uint32), np.empty(room, np.int8)
-        count, total = kernels.list_signs(as_bits(matrix), np.int32(cut), counts, columns, elements)
+    def signs_of(cls, listed: Listed, rules: CompressionRules, cut: int) -> "Sparse":
+        """What `quantise` with 2 bits makes of the matrix, of which the entries that reach `cut` are listed."""
+        rows, width, size = len(listed.counts), listed.width, len(listed.bits)
+        counts, columns, elements = np.empty(rows, np.uint32), np.empty(size, np.uint32), np.empty(size, np.int8)
+        count, total = kernels.list_signs(
+            listed.counts, listed.columns, listed.bits, np.int32(cut), counts, columns, elements
+        )
         exponents = np.full((rows, blocks(width, rules.block)), EXPONENT_MIN, np.int8)
-        found = cls(counts, columns[:count].copy(), elements[:count].copy(), exponents, rules.block, width)
+        found = cls(counts, columns[:count], elements[:count], exponents, rules.block, width)
         if count:
             magnitude, exponent = one_of_all(count, total)
             exponents[found.filled] = exponent

@@ -30,8 +30,9 @@ from chain.protocol.seal import Metadata
 from fl_node import tensorfile
 from fl_node.channels import ChannelTable, Codes, channel_norms, norm_code
 from fl_node.gradient import Layer, Layout, Matrix
+from fl_node.largest import largest_entries, magnitude_cut
 from fl_node.norms import Norms
-from fl_node.quantise import Exponents, Integers, Quantised, blocks, magnitude_cut, quantise
+from fl_node.quantise import Exponents, Integers, Quantised, blocks, quantise
 from fl_node.selection import chosen, threshold
 from fl_node.sparse import Sparse
 from fl_node.tensorfile import Tensors
@@ -98,14 +99,13 @@ def make_update(
     """
     compression, most = rules.compression, entry_budget(layout, rules.compression)
     with shared(threads) as mapped:
-        cut = magnitude_cut(gradient, most, mapped)
-
-        def values(matrix: Matrix) -> Quantised | Sparse:
-            if compression.bits == 2 and compression.sparse:
-                return Sparse.signs_of(matrix, compression, cut, most)
-            return quantise(matrix, compression, cut)
-
-        quantised = list(mapped(values, gradient))
+        quantised: Sequence[Quantised | Sparse]
+        if compression.bits == 2 and compression.sparse:
+            cut, listed = largest_entries(gradient, most, mapped)
+            quantised = list(mapped(lambda each: Sparse.signs_of(each, compression, cut), listed))
+        else:
+            cut = magnitude_cut(gradient, most, mapped)
+            quantised = list(mapped(lambda matrix: quantise(matrix, compression, cut), gradient))
         norms = Norms.joined(mapped(lambda each: each.squared_norms(), quantised))
         sent = chosen(norms, layout, rules.selection, round_number, common)
 

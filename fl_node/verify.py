@@ -55,8 +55,9 @@ def verify_update(
     update = update_of(received, layout, rules, subject)
     claims = (participant, round_number, str(metadata.base_model))
     _check(Code.U2, subject, claims, (update.participant, update.round, str(update.base_model)))
-    entries, allowed = _entries(update), entry_budget(layout, rules.compression)
-    if entries > allowed:
+    if rules.compression.sparse and (entries := _entries(update)) > (
+        allowed := entry_budget(layout, rules.compression)
+    ):
         raise VerificationError(Code.U2, subject, f"at most {allowed} entries that are not zero", entries)
     # U3: the channels that were sent
     _check(Code.U3, f"{subject} channels", metadata.channels, layout.channels)

@@ -8,6 +8,7 @@ import numpy as np
 from fl_node.kernels.compiled import LIMB, MAGNITUDE, compiled, inlined
 
 ROUND = np.float32(1.5 * 2**23)  # added and taken away again, rounds a float32 below 2**22 half to even
+BLOCK = 32  # entries, of the MX formats: with a size that is known here a block is a few vector instructions
 PIECE = 1 << 16  # entries whose sum of squares, below 2**30, may be shifted by 31 bits in int64
 
 
@@ -21,34 +22,43 @@ def add_change(residual, after, before):
 
 
 @compiled
-def list_reaching(bits, bound, found):
-    """The magnitudes that are not below `bound`. Returns how many there are; -1 if they do not fit."""
-    at = 0
-    for entry in range(bits.size):
-        magnitude = bits[entry] & MAGNITUDE
-        if magnitude >= bound:
-            if at == found.size:
-                return -1
-            found[at] = magnitude
-            at += 1
-    return at
+def _largest_of_blocks(bits, block, largest):
+    """The largest magnitude of each block of a row."""
+    whole, eight = bits.size // BLOCK if block == BLOCK else 0, np.empty(8, np.int32)
+    for index in range(whole):
+        start = index * BLOCK
+        for lane in range(8):
+            first, second = bits[start + lane] & MAGNITUDE, bits[start + lane + 8] & MAGNITUDE
+            third, fourth = bits[start + lane + 16] & MAGNITUDE, bits[start + lane + 24] & MAGNITUDE
+            eight[lane] = max(first, second, third, fourth)
+        largest[index] = max(eight[0], eight[1], eight[2], eight[3], eight[4], eight[5], eight[6], eight[7])
+    for index in range(whole, largest.size):
+        found = np.int32(0)
+        for entry in bits[index * block : (index + 1) * block]:
+            found = max(found, entry & MAGNITUDE)
+        largest[index] = found
 
 
 @inlined
-def _largest(bits):
-    largest = np.int32(0)
-    for entry in range(bits.size):
-        largest = max(largest, bits[entry] & MAGNITUDE)
-    return largest
+def _rounded(value, inverse, top):
+    scaled = value * inverse
+    scaled = scaled if scaled < top else top
+    scaled = scaled if scaled > -top else -top
+    return np.int8(np.int32((scaled + ROUND) - ROUND))
 
 
-@inlined
-def _round(values, inverse, top, elements):
-    for entry in range(values.size):
-        scaled = values[entry] * inverse
-        scaled = scaled if scaled < top else top
-        scaled = scaled if scaled > -top else -top
-        elements[entry] = np.int8(np.int32((scaled + ROUND) - ROUND))
+@compiled
+def _round_blocks(values, inverses, block, top, elements):
+    """A row times the inverse of each block's scale, to integers."""
+    whole = values.size // BLOCK if block == BLOCK else 0
+    for index in range(whole):
+        inverse = inverses[index]
+        for entry in range(BLOCK):
+            elements[index * BLOCK + entry] = _rounded(values[index * BLOCK + entry], inverse, top)
+    for index in range(whole, inverses.size):
+        inverse = inverses[index]
+        for entry in range(index * block, min((index + 1) * block, values.size)):
+            elements[entry] = _rounded(values[entry], inverse, top)
 
 
 @inlined
@@ -58,33 +68,21 @@ def _drop(bits, cut, elements):
             elements[entry] = 0
 
 
-@inlined
-def _all_zero(elements):
-    found = np.int8(0)
-    for entry in range(elements.size):
-        found |= elements[entry]
-    return found == 0
-
-
 @compiled
 def quantise_rows(values, bits, cut, digits, lowest, inverses, block, elements, exponents):
     """Elements of `digits` bits and a sign; `inverses[i]` is 2**-(lowest + i). Magnitudes below `cut` become zero."""
-    rows, width = values.shape
     top = np.float32((1 << digits) - 1)
-    for row in range(rows):
-        for index in range(exponents.shape[1]):
-            start = index * block
-            stop = min(start + block, width)
-            largest = _largest(bits[row, start:stop])
-            at = min(max((largest >> 23) - 126 - digits - lowest, 0), inverses.size - 1)
-            if largest < cut:
-                elements[row, start:stop] = 0
-            else:
-                _round(values[row, start:stop], inverses[at], top, elements[row, start:stop])
-                if cut > 1:
-                    _drop(bits[row, start:stop], cut, elements[row, start:stop])
-            # largest zero, or so small that all round to zero: then any scale would do, and the lowest is canonical
-            exponents[row, index] = lowest if at == 0 or _all_zero(elements[row, start:stop]) else lowest + at
+    largest, scales = np.empty(exponents.shape[1], np.int32), np.empty(exponents.shape[1], np.float32)
+    for row in range(values.shape[0]):
+        _largest_of_blocks(bits[row], block, largest)
+        for index in range(largest.size):
+            at = min(max((largest[index] >> 23) - 126 - digits - lowest, 0), inverses.size - 1)
+            # of a block without entries any scale would do, and the lowest is canonical
+            exponents[row, index] = lowest + at if largest[index] >= cut else lowest
+            scales[index] = inverses[at]
+        _round_blocks(values[row], scales, block, top, elements[row])
+        if cut > 1:
+            _drop(bits[row], cut, elements[row])
 
 
 @compiled
@@ -117,18 +115,17 @@ def scales_hold(largest, exponents, lowest, highest, top, one):
     """Whether the exponents of blocks with these largest magnitudes are in range and the smallest that will do; `one`:
     and the same for all blocks that are not empty, and no other one above it.
     """
-    above = np.int8(lowest)
+    above, right, half = np.int8(lowest), True, top // 2
     for row in range(exponents.shape[0]):
         for index in range(exponents.shape[1]):
             exponent, most = exponents[row, index], largest[row, index]
-            if exponent < lowest or exponent > highest or most > top or (most <= top // 2 and exponent != lowest):
-                return False
+            right &= (exponent >= lowest) & (exponent <= highest) & (most <= top)
+            right &= (most > half) | (exponent == lowest)
             above = max(above, exponent)
     for row in range(exponents.shape[0] if one else 0):
         for index in range(exponents.shape[1]):
-            if largest[row, index] > 0 and exponents[row, index] != above:
-                return False
-    return True
+            right &= (largest[row, index] == 0) | (exponents[row, index] == above)
+    return right
 
 
 @compiled

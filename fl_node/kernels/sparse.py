@@ -33,21 +33,40 @@ def list_entries(elements, columns, kept):
 
 
 @compiled
-def list_signs(bits, cut, counts, columns, signs):
-    """Column and sign of all entries whose magnitudes are not below `cut`, row after row. Returns how many there are,
-    and the sum of their magnitudes' bits.
+def list_reaching(bits, bound, counts, columns, kept):
+    """Column and bits of all entries whose magnitudes are not below `bound`, row after row. Returns how many there are;
+    -1 if they might not fit.
     """
-    at, total = np.int64(0), np.int64(0)
+    at = np.int64(0)
     for row in range(bits.shape[0]):
         line, first = bits[row], at
+        if at + line.size > kept.size:
+            return -1
         for entry in range(line.size):
-            magnitude = line[entry] & MAGNITUDE
-            if magnitude >= cut:
+            if (line[entry] & MAGNITUDE) >= bound:
                 columns[at] = entry
-                signs[at] = np.int8(1) if line[entry] >= 0 else np.int8(-1)
-                total += magnitude
+                kept[at] = line[entry]
                 at += 1
         counts[row] = at - first
+    return at
+
+
+@compiled
+def list_signs(listed, places, bits, cut, counts, columns, signs):
+    """Column and sign of those of the listed entries, `listed[row]` in a row, whose magnitudes are not below `cut`.
+    Returns how many there are, and the sum of their magnitudes' bits.
+    """
+    at, total, start = np.int64(0), np.int64(0), np.int64(0)
+    for row in range(counts.size):
+        first, stop = at, start + listed[row]
+        for entry in range(start, stop):
+            magnitude = bits[entry] & MAGNITUDE
+            columns[at] = places[entry]
+            signs[at] = np.int8(1) if bits[entry] >= 0 else np.int8(-1)
+            if magnitude >= cut:
+                total += magnitude
+                at += 1
+        counts[row], start = at - first, stop
     return at, total
 
 
@@ -132,8 +151,12 @@ def norm_limbs(bounds, columns, elements, exponents, block, lowest, limbs):
 def subtract_rows(gradient, at, bounds, columns, elements, exponents, block, lowest, scales):
     """As `rows.subtract_rows`."""
     for row in range(bounds.size - 1):
-        line = gradient[at[row]]
-        for entry in range(bounds[row], bounds[row + 1]):
-            column = columns[entry]  # without a sign: not looked at for being negative
-            index = np.uint32(0) if exponents.shape[1] == 1 else column // np.uint32(block)
-            line[column] -= np.float32(elements[entry]) * scales[np.int64(exponents[row, index]) - lowest]
+        line, scale = gradient[at[row]], scales[np.int64(exponents[row, 0]) - lowest]
+        where, sent = columns[bounds[row] : bounds[row + 1]], elements[bounds[row] : bounds[row + 1]]
+        if exponents.shape[1] == 1:
+            for entry in range(where.size):
+                line[where[entry]] -= np.float32(sent[entry]) * scale
+            continue
+        for entry in range(where.size):
+            scale = scales[np.int64(exponents[row, where[entry] // np.uint32(block)]) - lowest]
+            line[where[entry]] -= np.float32(sent[entry]) * scale

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from chain.protocol.rules import CompressionRules
+from fl_node import largest
 from fl_node import quantise as q
 from fl_node.quantise import EXPONENT_MAX, EXPONENT_MIN, Quantised, element_max
 
@@ -187,15 +188,17 @@ def test_two_bits_are_the_signs_of_what_is_kept_at_one_scale(matrix: Matrix) -> 
 @given(
     st.lists(matrices(), min_size=1, max_size=3),
     st.integers(1, 400),
-    st.sampled_from([q.SAMPLE, 40, 7]),
-    st.sampled_from([q.SPARE, 1, 0]),
+    st.sampled_from([largest.SAMPLE, 40, 7]),
+    st.sampled_from([largest.SPARE, 1, 0]),
 )
 def test_the_cut_is_that_of_a_sort(layers: list[Matrix], entries: int, sample: int, spare: int) -> None:
     """The largest magnitudes, at most so many; of equals all or none. How large the sample is changes nothing, nor
     whether it tells the truth.
     """
-    with patch.multiple(q, SAMPLE=sample, SPARE=spare):
-        cut = q.magnitude_cut(layers, entries)
+    with patch.multiple(largest, SAMPLE=sample, SPARE=spare):
+        cut = largest.magnitude_cut(layers, entries)
+        same, listed = largest.largest_entries(layers, entries)
+    assert same == cut
     magnitudes = sorted((abs(float(entry)) for layer in layers for entry in layer.ravel()), reverse=True)
     kept = [m for m in magnitudes if np.float32(m).view(np.int32) >= cut]
     if entries >= len(magnitudes):
@@ -203,6 +206,12 @@ def test_the_cut_is_that_of_a_sort(layers: list[Matrix], entries: int, sample: i
     else:
         boundary = magnitudes[entries]  # the first that does not fit; its equals must not be kept either
         assert kept == [m for m in magnitudes if m > boundary and m > 0]
+    for layer, found in zip(layers, listed, strict=True):
+        reaching = np.abs(found.bits.view(np.float32)).view(np.int32) >= cut
+        rows, columns = np.repeat(np.arange(len(layer)), found.counts)[reaching], found.columns[reaching]
+        expected = np.nonzero(np.abs(layer).view(np.int32) >= cut)
+        assert np.array_equal(rows, expected[0]) and np.array_equal(columns, expected[1])
+        assert np.array_equal(found.bits[reaching].view(np.float32), layer[expected])
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -214,14 +223,14 @@ def test_a_sample_that_misleads_changes_nothing(layers: int, seen: float) -> Non
     size, entries = 500_000, 20_000
     matrices = list(np.random.default_rng(3).normal(size=(layers, 1, size)).astype(np.float32))
     matrices[0] += np.sign(matrices[0]) * np.float32(5)
-    matrices[0][0, :: -(-layers * size // q.SAMPLE) | 1] *= np.float32(seen)
-    largest = np.sort(np.abs(np.concatenate(matrices, axis=1)[0]))[::-1]
-    assert q.magnitude_cut(matrices, entries) == int(largest[entries].view(np.int32)) + 1
+    matrices[0][0, :: -(-layers * size // largest.SAMPLE) | 1] *= np.float32(seen)
+    ordered = np.sort(np.abs(np.concatenate(matrices, axis=1)[0]))[::-1]
+    assert largest.magnitude_cut(matrices, entries) == int(ordered[entries].view(np.int32)) + 1
 
 
 @given(matrices(), st.sampled_from(WAYS), st.integers(1, 300))
 def test_below_the_cut_everything_is_zero(matrix: Matrix, rules: CompressionRules, entries: int) -> None:
-    cut = q.magnitude_cut([matrix], entries)
+    cut = largest.magnitude_cut([matrix], entries)
     quantised = q.quantise(matrix, rules, cut)
     small = np.abs(matrix).view(np.int32) < cut
     assert not quantised.elements[small].any()
