@@ -3,16 +3,14 @@
 import contextlib
 import hashlib
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
+from serving import Handler, serving
 
 
 @dataclass(frozen=True)
@@ -42,11 +40,9 @@ def bucket(patch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     """A bucket at 127.0.0.1, and the environment that lets this process use it."""
     made = Bucket("s3://bucket")
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Stored(Handler):
         def do_PUT(self) -> None:
-            data = self.rfile.read(int(self.headers["Content-Length"]))
+            data = self.body()
             self._answer("PUT", lambda: made.objects.update({self.path: data}))
 
         def do_GET(self) -> None:
@@ -78,26 +74,16 @@ def bucket(patch: pytest.MonkeyPatch) -> Iterator[Bucket]:
                 self.wfile.write(body)
             self.close_connection = answer.length is not None
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    with serving(Stored) as url:
         for name, value in {
-            "AWS_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+            "AWS_ENDPOINT": url,
             "AWS_ALLOW_HTTP": "true",
             "AWS_REGION": "eu-central-1",
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
         }.items():
             patch.setenv(name, value)
-        try:
-            yield made
-        finally:
-            server.shutdown()
-            thread.join()
+        yield made
 
 
 def failing_first(times: int, answer: Answer) -> Fault:

@@ -18,13 +18,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pytest
 from eth_account.signers.local import LocalAccount
+from serving import Handler, serving
 
 from chain import keys
 from chain.client import LedgerClient
@@ -282,25 +282,17 @@ def proxy(url: str, change: Change) -> Iterator[str]:
     """A JSON-RPC server that asks the one at `url`, and answers what `change(method, params, result)` makes of it."""
     behind, connections = Rpc(url), set()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm, wbufsize = True, -1  # an answer is one packet: otherwise each takes 40 ms
-
+    class Proxy(Handler):
         def setup(self) -> None:
             super().setup()
             connections.add(self.connection)
 
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            answers = [self.answer(one) for one in asked] if isinstance(asked, list) else self.answer(asked)
-            body = json.dumps(answers).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            asked = json.loads(self.body())
+            answers = [self.pass_on(one) for one in asked] if isinstance(asked, list) else self.pass_on(asked)
+            self.answer(json.dumps(answers).encode())
 
-        def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        def pass_on(self, request: dict[str, Any]) -> dict[str, Any]:
             about = {"jsonrpc": "2.0", "id": request["id"]}
             try:
                 result = behind.call(request["method"], *request["params"])
@@ -308,21 +300,11 @@ def proxy(url: str, change: Change) -> Iterator[str]:
             except RpcError as error:
                 return about | {"error": {"code": error.code, "message": error.message, "data": error.data}}
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        server.handle_error = lambda *_: None  # type: ignore[method-assign] # callers and servers die in these tests
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-            server.socket.close()
-            for connection in connections:  # a server that is gone answers nobody any more
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-            behind.close()
+    try:
+        with serving(Proxy) as server:
+            yield server
+    finally:
+        for connection in connections:  # a server that is gone answers nobody any more
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        behind.close()

@@ -162,7 +162,7 @@ with Devnet.start({kind!r}) as net:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_start_portInUse_namesThePort(kind: Kind) -> None:  # noqa: N802
+def test_start_portInUse_namesThePort(kind: Kind) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -174,9 +174,7 @@ def test_start_portInUse_namesThePort(kind: Kind) -> None:  # noqa: N802
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_start_neverTakesAnothersServerForItsOwn(  # noqa: N802
-    kind: Kind, devnet: Devnet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_start_neverTakesAnothersServerForItsOwn(kind: Kind, devnet: Devnet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody takes the port between the check and the start, and answers as a chain with the right id."""
     monkeypatch.setattr("chain.devnet_process._check_free", lambda port: port)
     with pytest.raises(ConfigError, match="ended with status"):

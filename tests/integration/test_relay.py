@@ -8,15 +8,13 @@ import sys
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 from urllib.error import HTTPError
 
 import pytest
 from conftest import MAKE
 from harness import Federation, Nodes
+from serving import Handler, serving
 
 from chain import relay_server
 from chain.devnet import Devnet
@@ -163,24 +161,13 @@ def test_a_participant_that_cannot_pay_leaves_it_to_others_to_open(federation: M
 
 @contextlib.contextmanager
 def liar(body: bytes = json.dumps(BROUGHT).encode()) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
+    class Liar(Handler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.body()
+            self.answer(body)
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(Liar) as url:
+        yield url
 
 
 def test_what_a_reorganisation_takes_back_is_sent_directly(federation: MAKE, devnet: Devnet) -> None:

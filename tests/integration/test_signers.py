@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from eth_account import Account
 from eth_account.messages import encode_typed_data
 from eth_account.signers.local import LocalAccount
 from harness import Federation, Nodes, invoke
+from serving import Handler, serving
 
 from chain.client import LedgerClient
 from chain.protocol.errors import ConfigError, Unavailable
@@ -39,20 +38,13 @@ def signing_server(
 ) -> Iterator[str]:
     """web3signer's three methods for one key. `ask` changes what it believes that it was asked."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm, wbufsize = True, -1
-
+    class Signer(Handler):
         def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            request = json.loads(self.body())
             seen.append(request)
-            body = json.dumps({"jsonrpc": "2.0", "id": request["id"], **self.answer(request)}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(json.dumps({"jsonrpc": "2.0", "id": request["id"], **self.answer_to(request)}).encode())
 
-        def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        def answer_to(self, request: dict[str, Any]) -> dict[str, Any]:
             method, params = request["method"], ask(request["method"], request["params"])
             if method == "eth_accounts":
                 return {"result": [account.address.lower()]}
@@ -62,18 +54,8 @@ def signing_server(
             fields |= {"chainId": hex(chain_id)} if chain_id else {}
             return {"result": account.sign_transaction({"type": 2, **fields}).raw_transaction.to_0x_hex()}
 
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Signer) as url:
+        yield url
 
 
 def use(config: Path, key: str) -> None:
