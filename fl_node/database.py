@@ -1,9 +1,9 @@
 """The journal's database: one SQLite file, in which every change is whole, and on the disk when the call returns, but
 for those that a power cut may take back.
 
-It holds facts (a name, and a value as JSON, with a checksum: SQLite has none, and a flipped bit in a head would look
-like a lie of the ledger) and the outbox. Only the process that holds the lock of the state folder opens it, so the
-database is locked as a whole, and needs no shared memory beside it.
+It holds facts (a name, and a value as JSON) and the outbox, every row with a checksum: SQLite has none, and a flipped
+bit in a head would look like a lie of the ledger, one in a transaction like another account's. Only the process that
+holds the lock of the state folder opens it, so the database is locked as a whole, and needs no shared memory beside it.
 """
 
 import json
@@ -22,14 +22,15 @@ from chain.protocol.errors import ConfigError
 
 T = TypeVar("T")
 
-VERSION = 4  # of the tables and facts; 1 was a folder of JSON files
+VERSION = 5  # of the tables and facts; 1 was a folder of JSON files
 _APPLICATION = 0x726C6A6E  # "rljn", by which other programs know the file
 _SCHEMA = f"""
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {VERSION};
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE outbox (
-    nonce INTEGER NOT NULL, attempt INTEGER NOT NULL, key TEXT NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (nonce, attempt)
+    nonce INTEGER NOT NULL, attempt INTEGER NOT NULL, key TEXT NOT NULL, raw BLOB NOT NULL, checksum INTEGER NOT NULL,
+    PRIMARY KEY (nonce, attempt)
 ) STRICT, WITHOUT ROWID;
 """
 RESTORE = (
@@ -86,9 +87,12 @@ class Database:
         (found,) = self._open.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise ConfigError(self.path, f"damaged: {found}", RESTORE)
-        for name, value, checksum in self._open.execute("SELECT name, value, checksum FROM fact"):
-            if (name, value, checksum) != row(name, value):
+        for name, value, checksum in self._open.execute("SELECT * FROM fact"):
+            if checksum != row(name, value)[-1]:
                 raise ConfigError(self.path, f"damaged {name}: {value!r:.50} is not what was written", RESTORE)
+        for *entry, checksum in self._open.execute("SELECT * FROM outbox"):
+            if checksum != row(*entry)[-1]:
+                raise ConfigError(self.path, f"damaged transaction {entry[0]}: not what was written", RESTORE)
 
     def close(self) -> None:
         with self._lock:
@@ -158,6 +162,6 @@ class Database:
                     database.execute("INSERT OR REPLACE INTO fact VALUES (?, ?, ?)", row(name, json.dumps(value)))
 
 
-def row(name: str, value: str) -> tuple[str, str, int]:
-    """Of the table of facts."""
-    return name, value, zlib.crc32(f"{name}={value}".encode())
+def row(*values: int | str | bytes) -> tuple[int | str | bytes, ...]:
+    """Of a table: these, and their checksum."""
+    return *values, zlib.crc32(repr(values).encode())

@@ -4,7 +4,7 @@ from itertools import groupby
 
 from chain.crash import Point, crash_point
 from chain.outbox import Entry
-from fl_node.database import Database
+from fl_node.database import Database, row
 
 
 class JournalOutbox:
@@ -22,11 +22,11 @@ class JournalOutbox:
     def put(self, entry: Entry) -> None:
         if not entry.raw:
             raise ValueError(f"an entry without a transaction: {entry}")
-        rows = [(entry.nonce, attempt, entry.key, raw) for attempt, raw in enumerate(entry.raw)]
+        rows = [row(entry.nonce, attempt, entry.key, raw) for attempt, raw in enumerate(entry.raw)]
         crash_point(Point.SIGNED)
         with self._database.transaction() as database:
             database.execute("DELETE FROM outbox WHERE nonce = ?", (entry.nonce,))
-            database.executemany("INSERT INTO outbox VALUES (?, ?, ?, ?)", rows)
+            database.executemany("INSERT INTO outbox VALUES (?, ?, ?, ?, ?)", rows)
         crash_point(Point.PUT)
 
     def clear(self) -> None:

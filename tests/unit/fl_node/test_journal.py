@@ -486,6 +486,19 @@ def test_a_flipped_bit_in_any_fact_is_a_configuration_error(kept: Journal) -> No
             assert "damaged" in refused(kept.folder)
 
 
+def test_a_flipped_bit_in_a_transaction_is_a_configuration_error(kept: Journal) -> None:
+    journal = Journal(kept.folder)
+    journal.outbox.put(Entry("commit 2", 7, (bytes(range(100)), b"the same with a higher fee" * 4)))
+    journal.close()
+    whole = (kept.folder / "journal.db").read_bytes()
+    for part in (b"commit 2" + bytes(range(100)), b"commit 2" + b"the same with a higher fee" * 4):
+        start = whole.index(part)
+        for at in range(start, start + len(part)):
+            flipped = whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :]
+            (kept.folder / "journal.db").write_bytes(flipped)
+            assert "damaged" in refused(kept.folder)
+
+
 @pytest.mark.parametrize("value", ["", "{", "{}", "[]", "[1]", '"zz"', '["x", "y"]', "null"])
 @pytest.mark.parametrize("name", ["checkpoint", "residual", "pending", "watched", "ledger"])
 def test_a_damaged_fact_is_a_configuration_error(kept: Journal, name: str, value: str) -> None:
@@ -532,9 +545,9 @@ def test_a_database_that_is_gone_is_no_new_beginning(kept: Journal) -> None:
 
 
 def test_versions_before_and_after_are_configuration_errors(kept: Journal, tmp_path: Path) -> None:
-    for version in (3, 5):
+    for version in (4, 6):
         tamper(kept, f"PRAGMA user_version = {version}")
-        with pytest.raises(ConfigError, match=f"version {version}, this program reads 4"):
+        with pytest.raises(ConfigError, match=f"version {version}, this program reads 5"):
             Journal(kept.folder)
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "ledger.json").write_text("{}")
