@@ -10,7 +10,7 @@ scripts/contracts.sh > "$log" 2>&1 &
 contracts=$!
 trap 'kill -- -"$contracts" 2>/dev/null' EXIT
 echo "test: contracts (in the background, $log), then what pytest says" >&2
-pytest -n 2 "$@"
+pytest -n 2 --dist worksteal "$@" # neighbours share fixtures, and nobody is left waiting for the other's long test
 python=$?
 wait "$contracts"
 solidity=$?
