@@ -63,6 +63,23 @@ def test_memory_order_is_the_modules_own_affair() -> None:
     assert np.array_equal(to_tensors(module)["conv2.weight"], found["conv2.weight"])
 
 
+def test_the_order_of_pooling_and_relu_changes_no_bit() -> None:
+    module = build_model(rules("cnn"), 1)
+    layers = dict(module.named_children())
+    names = ["conv1", "conv1_relu", "conv1_pool", "conv2", "conv2_relu", "conv2_pool"]
+    swapped = nn.Sequential(*(layers[name] for name in [*names, *list(layers)[len(names) :]]))
+    torch.manual_seed(3)
+    inputs, labels = torch.randn(50, 1, 8, 8).round(decimals=1), torch.randint(10, (50,))  # ties, too
+    inputs[:, :, 4:] = 0  # as the edges of images are
+    found = []
+    for each in (module, swapped):
+        module.zero_grad()
+        output = each(inputs)
+        nn.functional.cross_entropy(output, labels).backward()
+        found.append([output, *(parameter.grad for parameter in module.parameters())])
+    assert all(torch.equal(mine, other) for mine, other in zip(*found, strict=True))
+
+
 def test_genesis_depends_on_the_seed_and_on_nothing_else() -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()
