@@ -53,6 +53,8 @@ def test_size_follows_from_rules(built: Rules, parameters: int) -> None:
 def test_memory_order_is_the_modules_own_affair() -> None:
     """Convolutions lie in memory channel by channel, for speed; what comes out of the module lies as its shape says."""
     module = build_model(rules("cnn"), 1)
+    images = torch.zeros(2, 1, 8, 8)  # of one channel: their own strides do not say in what order they lie
+    assert module.get_submodule("conv1")(images).is_contiguous(memory_format=torch.channels_last)
     weight = module.get_parameter("conv2.weight")
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert not weight.is_contiguous()
