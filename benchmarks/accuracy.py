@@ -20,6 +20,7 @@ from rich.table import Table
 
 from benchmarks.methods import CANDIDATES, DENSE, METHODS
 from benchmarks.simulation import LAST, Federation, Setting
+from fl_node.memory import keep_freed_memory
 
 SAMPLED = 5  # rounds from one look to the next, in a table in which one run looked no more often
 LEDGER_BYTES = 1001  # of a participant's commit, reveal and attestation in a round: signed transactions, at most
@@ -73,6 +74,7 @@ class Run:
 def run(setting: str, name: str, seed: int, rate: float, rounds: int, last: bool = False) -> Run:
     """One candidate on one seed. `last`: accuracy is looked at in the last rounds alone, which takes half the time."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as a node does
     federation = Federation(replace(SETTINGS[setting], rounds=rounds), seed)
     history = federation.run(METHODS[name].make(federation, rate), rounds - LAST + 1 if last else 1)
     return Run(setting, name, seed, rounds, tuple(history), rate)

@@ -108,8 +108,8 @@ def _at_home(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
 
 
 def _in_channels_last(module: nn.Module) -> None:
-    """Convolution and pooling take half the time on CPUs. With one input channel `contiguous` would leave the strides as
-    they are, which say in what order the output lies.
+    """Convolution and pooling take half the time on CPUs. With one input channel `contiguous` would leave the strides
+    as they are, which say in what order the output lies.
     """
     for parameter in module.parameters():
         if parameter.ndim == 4:
