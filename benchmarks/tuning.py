@@ -8,13 +8,13 @@ from statistics import fmean
 from benchmarks.accuracy import SETTINGS, Rows, Run, Series
 from benchmarks.methods import CANDIDATES, DENSE, HEADLINE, VARIANTS, WINNER
 
-RATES = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+RATES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 SERIES = (
-    Series("digits", (0, 9, 10), HEADLINE, rates=RATES[1:]),  # 450 held-out records: one seed says little
-    Series("fashion-short", (0,), HEADLINE, rates=RATES[:-1]),
-    Series("fashion-short", (0,), tuple(VARIANTS), rates=RATES[1:4]),
-    Series("fashion-short", (0,), tuple(name for name in CANDIDATES if name not in HEADLINE), rates=RATES[:-1]),
-    Series("fashion", (0,), (DENSE, "STC 1.8%, root", WINNER), rates=RATES[1:4]),
+    Series("digits", (0, 9, 10), HEADLINE, rates=RATES[2:]),  # 450 held-out records: one seed says little
+    Series("fashion-short", (0,), HEADLINE, rates=RATES),
+    Series("fashion-short", (0,), tuple(VARIANTS), rates=RATES[2:5]),
+    Series("fashion-short", (0,), tuple(name for name in CANDIDATES if name not in HEADLINE), rates=RATES[1:-1]),
+    Series("fashion", (0,), (DENSE, "STC 1.8%, root", WINNER), rates=RATES[2:5]),
 )
 
 
@@ -24,12 +24,12 @@ def columns(runs: Sequence[Run]) -> list[str]:
 
 def rows(runs: Sequence[Run]) -> Rows:
     """Of one setting, a row a method: its mean accuracy under each rate, the one it is measured with in bold."""
-    dense = fmean(run.uploaded for run in runs if run.candidate == DENSE)
+    dense = fmean(run.uploaded for run in runs if run.candidate == DENSE and run.history)
     made = []
     for name in dict.fromkeys(run.candidate for run in runs):
         own = [run for run in runs if run.candidate == name]
         cells = [_cell([run for run in own if run.rate == rate]) for rate in _rates(runs)]
-        made.append([name, *cells, f"{dense / fmean(run.uploaded for run in own):.0f}"])
+        made.append([name, *cells, f"{dense / fmean(run.uploaded for run in own if run.history):.0f}"])
     return made
 
 
@@ -44,6 +44,8 @@ def _rates(runs: Sequence[Run]) -> list[float]:
 
 
 def _cell(runs: Sequence[Run]) -> str:
+    if not all(run.history for run in runs):
+        return "diverges"
     if not runs:
         return ""
     reached, measured = f"{100 * fmean(run.accuracy for run in runs):.2f}", CANDIDATES.get(runs[0].candidate)
