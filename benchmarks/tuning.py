@@ -35,8 +35,9 @@ def rows(runs: Sequence[Run]) -> Rows:
 
 def title(runs: Sequence[Run]) -> str:
     setting = SETTINGS[runs[0].setting]
-    seeds = ", ".join(map(str, sorted({run.seed for run in runs})))
-    return f"{setting.title}: {setting.participants} participants, seeds {seeds}"
+    seeds = sorted({run.seed for run in runs})
+    named = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    return f"{setting.title}: {setting.participants} participants, {named}"
 
 
 def _rates(runs: Sequence[Run]) -> list[float]:
