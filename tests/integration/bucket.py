@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from serving import Handler, serving
+
+from tests.integration.serving import Handler, serving
 
 
 @dataclass(frozen=True)

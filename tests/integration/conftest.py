@@ -4,7 +4,6 @@ import fcntl
 import itertools
 import json
 import os
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `import harness`: pytest's importlib mode leaves the path alone
-
-from harness import Done, Federation, Nodes, command, found_federation
-
 from chain.devnet import Devnet
+from tests.integration.harness import Done, Federation, Nodes, command, found_federation
 
 ROUNDS = 3
 MAKE = Callable[..., Federation]

@@ -24,7 +24,6 @@ from typing import Any, Self
 
 import pytest
 from eth_account.signers.local import LocalAccount
-from serving import Handler, serving
 
 from chain import keys
 from chain.client import LedgerClient
@@ -47,6 +46,7 @@ from fl_node.ledger import Ledger
 from fl_node.presets import federation_toml, node_toml, preset
 from fl_node.session import Session
 from fl_node.store import BlobStore
+from tests.integration.serving import Handler, serving
 
 ETHER = 10**18
 PASSWORD = "a password for tests"

@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Finished
 from eth_account import Account
-from harness import Done, command, invoke, proxy
 
 from chain.deploy import deploy, load_deployment
 from chain.devnet import Devnet
@@ -29,6 +27,8 @@ from chain.protocol.history import History
 from chain.reader import LedgerReader
 from chain.rpc import Rpc, RpcError
 from fl_node.ledger import Ledger
+from tests.integration.conftest import Finished
+from tests.integration.harness import Done, command, invoke, proxy
 
 LEDGER_CODES = {"L2", "L3", "C1", "U6", "A3"}  # what a replay of wrong events may stumble over first
 

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import MAKE
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from harness import ETHER, PASSWORD, Done, Federation, command, hospital_records, invoke, make_key, write_rules
 
 from chain import devnet as background
 from chain.deploy import load_deployment
@@ -31,6 +29,18 @@ from fl_node.federation import found
 from fl_node.presets import preset
 from fl_node.rounds import weights
 from fl_node.store import BlobStore
+from tests.integration.conftest import MAKE
+from tests.integration.harness import (
+    ETHER,
+    PASSWORD,
+    Done,
+    Federation,
+    command,
+    hospital_records,
+    invoke,
+    make_key,
+    write_rules,
+)
 
 ZERO = "0x" + "00" * 20
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from harness import ETHER, proxy, wait_for
 from web3 import HTTPProvider, Web3
 from web3.contract import Contract
 
@@ -34,6 +33,7 @@ from chain.reader import LedgerReader
 from chain.rpc import RpcError
 from chain.sender import Sender
 from chain.signing import sign_attestation, sign_commit, sign_rotation
+from tests.integration.harness import ETHER, proxy, wait_for
 
 GENESIS = Digest.of(b"genesis")
 WINDOW = 1000  # seconds; far more than a test takes, the chain's clock is moved instead

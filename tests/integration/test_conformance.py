@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from lockstep import GENESIS, OWNER, RULES, WINDOW, Lockstep, Site, address, sign
 
 from chain import artifacts, errors
 from chain.devnet import Devnet
@@ -21,6 +20,7 @@ from chain.protocol.round import FOREVER, Phase
 from chain.protocol.seal import Metadata
 from chain.reader import LedgerReader
 from chain.signing import Signature
+from tests.integration.lockstep import GENESIS, OWNER, RULES, WINDOW, Lockstep, Site, address, sign
 
 MODEL, VERDICTS = Digest.of(b"model 1"), b"\1\1\1"
 MEMBERS = (1, 2, 3)

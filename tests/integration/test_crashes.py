@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MAKE
-from harness import Nodes
 
 from chain import crash
 from chain.crash import VARIABLE, Point
+from tests.integration.conftest import MAKE
+from tests.integration.harness import Nodes
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROUNDS, Finished
-from harness import command, invoke, processes_with, wait_for
 
 from chain.devnet_process import start_time
 from chain.protocol.digest import Digest
@@ -20,6 +18,8 @@ from chain.protocol.errors import ConfigError
 from chain.rpc import Rpc
 from fl_node.demo import MARK, clear
 from fl_node.packing import CODED
+from tests.integration.conftest import ROUNDS, Finished
+from tests.integration.harness import command, invoke, processes_with, wait_for
 
 
 def test_demo_passes_and_says_so(finished: Finished) -> None:

@@ -9,10 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bucket import Answer, Bucket, bucket, failing_first, filled, read_only, slow, small_disk
-from conftest import MAKE
-from harness import Federation, invoke
-from test_nodes import LONG, accepted, assert_audit_passes, attest_and_update, begin, reach, take_part
 
 from chain.outbox import Entry
 from chain.protocol.digest import Digest
@@ -25,6 +21,10 @@ from fl_node.gradient import Layout
 from fl_node.journal import Journal, Pending
 from fl_node.ledger import Checkpoint
 from fl_node.store import BlobStore
+from tests.integration.bucket import Answer, Bucket, bucket, failing_first, filled, read_only, slow, small_disk
+from tests.integration.conftest import MAKE
+from tests.integration.harness import Federation, invoke
+from tests.integration.test_nodes import LONG, accepted, assert_audit_passes, attest_and_update, begin, reach, take_part
 
 BLOB = b"a blob of which half would be found out" * 10
 KEY = Digest.of(BLOB)

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import MAKE, Federation
-from harness import processes_with, wait_for
 
 from chain.protocol.errors import ConfigError
 from fl_node.fleet import Fleet
+from tests.integration.conftest import MAKE, Federation
+from tests.integration.harness import processes_with, wait_for
 
 STARTS_NODES = """
 import os, signal, subprocess, sys

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from harness import command
+
+from tests.integration.harness import command
 
 SWALLOWED = """
 import signal, sys

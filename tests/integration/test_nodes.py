@@ -14,8 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MAKE
-from harness import Federation, Nodes, command, found_federation, invoke, wait_for
 
 from chain.devnet import Devnet
 from chain.errors import WrongPhase, WrongRound
@@ -35,6 +33,8 @@ from fl_node.norms import Norms
 from fl_node.session import RoundGone, Session
 from fl_node.train import train, training_seed
 from fl_node.update import Update
+from tests.integration.conftest import MAKE
+from tests.integration.harness import Federation, Nodes, command, found_federation, invoke, wait_for
 
 LONG = {"commit_window": 120, "reveal_window": 120, "attest_window": 120}
 

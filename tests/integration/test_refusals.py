@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import MAKE
-from harness import Federation, Nodes, found_federation
 
 from chain.devnet import Devnet
 from chain.protocol.errors import ConfigError, TrustError, Unavailable, VerificationError
 from fl_node import ledger
 from fl_node.journal import DATABASE
+from tests.integration.conftest import MAKE
+from tests.integration.harness import Federation, Nodes, found_federation
 
 LONG = {"commit_window": 600, "reveal_window": 600, "attest_window": 600}
 

@@ -12,9 +12,6 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 import pytest
-from conftest import MAKE
-from harness import Federation, Nodes
-from serving import Handler, serving
 
 from chain import relay_server
 from chain.devnet import Devnet
@@ -25,6 +22,9 @@ from chain.protocol.events import decode
 from chain.reader import LedgerReader
 from chain.relayed import RelayedClient
 from chain.rpc import Rpc
+from tests.integration.conftest import MAKE
+from tests.integration.harness import Federation, Nodes
+from tests.integration.serving import Handler, serving
 
 LONG = {"commit_window": 120, "reveal_window": 120, "attest_window": 120}
 WAIT = 0.5
@@ -223,7 +223,7 @@ def test_an_item_that_the_ledger_refuses_is_told_why(relay_url: str) -> None:
 
 @pytest.fixture(scope="module")
 def relay_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    from harness import found_federation
+    from tests.integration.harness import found_federation
 
     folder: Path = tmp_path_factory.mktemp("relay")
     with Devnet.start() as devnet, relayer(found_federation(folder, devnet, 2, 1, None)) as (url, _):

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 from eth_utils.address import to_checksum_address
-from harness import ETHER, Federation, Nodes, found_federation, wait_for
 
 from chain.blocks import Depth
 from chain.client import LedgerClient
@@ -29,6 +28,7 @@ from fl_node import rounds
 from fl_node.federation import found
 from fl_node.ledger import Ledger
 from fl_node.session import RoundGone, Session
+from tests.integration.harness import ETHER, Federation, Nodes, found_federation, wait_for
 
 LONG = {"commit_window": 600, "reveal_window": 600, "attest_window": 600}
 DEPTH = 5

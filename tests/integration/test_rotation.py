@@ -10,8 +10,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import MAKE
-from harness import ETHER, Done, Federation, Nodes, invoke, make_key
 
 from chain.client import LedgerClient
 from chain.devnet import Devnet
@@ -19,6 +17,8 @@ from chain.errors import KeyRotated, NotEnrolled, NotParticipant, WrongPhase
 from chain.protocol.digest import Digest
 from chain.signing import sign_commit, sign_rotation
 from fl_node import node, prepare
+from tests.integration.conftest import MAKE
+from tests.integration.harness import ETHER, Done, Federation, Nodes, invoke, make_key
 
 LONG = {"commit_window": 120, "reveal_window": 120, "attest_window": 120}
 FOR_EVER = 2**40

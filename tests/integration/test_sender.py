@@ -10,7 +10,6 @@ import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.address import to_checksum_address
-from harness import ETHER, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +24,7 @@ from chain.protocol.errors import ConfigError, Pending, Unavailable
 from chain.rpc import Rpc, RpcError
 from chain.sender import Sender
 from chain.signers import LocalSigner, decode
+from tests.integration.harness import ETHER, wait_for
 
 
 @pytest.fixture(scope="module")

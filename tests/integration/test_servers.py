@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Federation, Nodes, found_federation, proxy
 
 from chain import servers
 from chain.blocks import Depth
@@ -18,6 +17,7 @@ from chain.reader import LedgerReader
 from chain.rpc import AnswerTooLong, Rpc, RpcError
 from chain.servers import Servers, connect
 from fl_node.ledger import Ledger
+from tests.integration.harness import Federation, Nodes, found_federation, proxy
 
 LONG = {"commit_window": 600, "reveal_window": 600, "attest_window": 600}
 NOBODY = "http://127.0.0.1:1"

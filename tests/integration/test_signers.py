@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MAKE
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 from eth_account.signers.local import LocalAccount
-from harness import Federation, Nodes, invoke
-from serving import Handler, serving
 
 from chain.client import LedgerClient
 from chain.protocol.errors import ConfigError, Unavailable
 from chain.signers import LocalSigner, RemoteSigner, from_environment
 from fl_node.config import NodeConfig
+from tests.integration.conftest import MAKE
+from tests.integration.harness import Federation, Nodes, invoke
+from tests.integration.serving import Handler, serving
 
 Change = Callable[[str, Any], Any]
 LISTED = [{"address": "0x" + "66" * 20, "storageKeys": []}]

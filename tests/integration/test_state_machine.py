@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from lockstep import OWNER, WINDOW, Lockstep, Site, address, sign
 
 from chain.devnet import Devnet
 from chain.protocol.digest import Digest
 from chain.protocol.events import Opening
 from chain.protocol.seal import Metadata
 from chain.signing import Signature, SignedCommit
+from tests.integration.lockstep import OWNER, WINDOW, Lockstep, Site, address, sign
 from tests.simulator.membership import COMMIT, IDLE, NOBODY, REVEAL
 
 ASKED = os.environ.get("STATE_MACHINE", "")
