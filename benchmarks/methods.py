@@ -71,6 +71,7 @@ CANDIDATES = {
         peer("DGC 1%", lambda: DGC(0.01), digits=2.8, fashion_short=1.4),
         peer("PowerSGD rank 4", lambda: PowerSGD(4), digits=1.4, fashion_short=2),
         peer("STC 1%", lambda: STC(0.01), fashion_short=2.8),
+        peer("STC 1%, root", lambda: STC(0.01, weighting="root")),
         peer("STC 1.8%, root", lambda: STC(0.018, weighting="root"), digits=2.8),
         channels("channels 10%, no residual", rules("0.1"), residual=False, fashion_short=2),
         channels("channels 10%", rules("0.1"), digits=2.8, fashion_short=2),
@@ -81,6 +82,8 @@ CANDIDATES = {
             rules("0.1", bits=3, weighting="root", **PER_ENTRY),
             fashion_short=1.4,
         ),
+        channels("channels 80%, signs of 1%, all", rules("0.8", bits=2, entries="0.01"), fashion_short=2.8),
+        channels("channels 80%, signs of 1%, root", rules("0.8", weighting="root", bits=2, entries="0.01")),
         channels("channels 80%, signs of 1.8%, all", rules("0.8", bits=2, entries="0.018"), digits=2, fashion_short=2),
         channels(WINNER, DEFAULT, digits=2),
         channels(HALF, rules("0.5", weighting="root", bits=2, entries="0.018")),
@@ -100,7 +103,6 @@ VARIANTS = {  # the peers with other shares, ranks and parts of their papers, to
         peer("PowerSGD rank 1", lambda: PowerSGD(1)),
         peer("PowerSGD rank 2", lambda: PowerSGD(2)),
         peer("PowerSGD rank 8", lambda: PowerSGD(8)),
-        peer("STC 1%, root", lambda: STC(0.01, weighting="root")),
         peer("STC 2.5%, root", lambda: STC(0.025, weighting="root")),
     )
 }
