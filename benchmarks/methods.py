@@ -60,7 +60,7 @@ PER_ENTRY = {"budget": "bytes", "norm": "per-entry"}
 PATHS = {"channels": "path", "layers": ["conv1", "conv2", "hidden1", "output"]}
 DEFAULT = rules("0.8", weighting="root", bits=2, entries="0.018")
 DENSE, WINNER = "dense FedAvg", "channels 80%, signs of 1.8%, root"
-HALF = "channels 50%, signs of 1.8%, root"
+HALF, FEWER = "channels 50%, signs of 1.8%, root", "channels 80%, signs of 1%, all"
 
 CANDIDATES = {
     candidate.name: candidate
@@ -82,7 +82,7 @@ CANDIDATES = {
             rules("0.1", bits=3, weighting="root", **PER_ENTRY),
             fashion_short=1.4,
         ),
-        channels("channels 80%, signs of 1%, all", rules("0.8", bits=2, entries="0.01"), fashion_short=2.8),
+        channels(FEWER, rules("0.8", bits=2, entries="0.01"), fashion_short=2.8),
         channels("channels 80%, signs of 1%, root", rules("0.8", weighting="root", bits=2, entries="0.01")),
         channels("channels 80%, signs of 1.8%, all", rules("0.8", bits=2, entries="0.018"), digits=2, fashion_short=2),
         channels(WINNER, DEFAULT, digits=2),
@@ -108,4 +108,4 @@ VARIANTS = {  # the peers with other shares, ranks and parts of their papers, to
 }
 METHODS = CANDIDATES | VARIANTS
 HEADLINE = (DENSE, "top-k 1%", "top-k 1%, root", "DGC 1%", "PowerSGD rank 4", "STC 1.8%, root", "channels 10%", WINNER)
-FINALISTS = (DENSE, "top-k 1%, root", "DGC 1%", "PowerSGD rank 4", "STC 1.8%, root", WINNER, HALF)
+FINALISTS = (DENSE, "top-k 1%, root", "DGC 1%", "PowerSGD rank 4", "STC 1%", "STC 1.8%, root", WINNER, HALF, FEWER)
