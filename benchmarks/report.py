@@ -102,8 +102,8 @@ def saved_runs(folder: Path) -> tuple[Run, ...]:
 def accuracy_lines(found: Any) -> Section:
     brief, rest = ["## Accuracy against bytes", ""], Lines()
     for setting, runs in by_setting(found).items():
-        for title, rows in accuracy.tables(runs, setting):
-            brief += [f"{title}:", "", *markdown(accuracy.COLUMNS, rows), ""]
+        for at, (title, rows) in enumerate(accuracy.tables(runs, setting)):
+            (rest if at else brief).extend([f"{title}:", "", *markdown(accuracy.COLUMNS, rows), ""])
         rest += [f"![accuracy](accuracy-{setting}.svg)", ""]
     return brief, rest
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from benchmarks.compressors import Arrays, Compressor
 from chain.protocol.digest import Digest
 from chain.protocol.rules import Rules
-from fl_node import packing, update
+from fl_node import making, packing, update
 from fl_node.aggregate import aggregate
 from fl_node.channels import Codes
 from fl_node.data import Records
@@ -180,13 +180,13 @@ class Channels:
     ) -> tuple[VerifiedUpdate, int]:
         who, rules, layout = f"0x{seat + 1:040x}", self.rules, self.layout
         gradient = gradient_matrices(layout, model, trained, self.residuals[seat])
-        mine = update.make_update(gradient, layout, rules, who, number, base, common)
+        mine = making.make_update(gradient, layout, rules, who, number, base, common)
         blob = update.encode(mine, rules.compression, layout)
         packed = packing.pack(blob, layout, rules)
-        metadata = update.describe(mine, blob, layout, NOTHING, NOTHING, self.counts[seat], bytes(32))
+        metadata = making.describe(mine, blob, layout, NOTHING, NOTHING, self.counts[seat], bytes(32))
         received = packing.unpack(packed, layout, rules, who, number, base)
         verified = verify_update(received, metadata, who, number, layout, rules, common)
         if self.keep:
-            update.take_sent(gradient, mine)
+            making.take_sent(gradient, mine)
             self.residuals[seat] = gradient
         return verified, len(packed)

@@ -26,7 +26,7 @@ from benchmarks.methods import DEFAULT, rules
 from chain.protocol.digest import Digest
 from chain.protocol.rules import Rules
 from chain.protocol.seal import Metadata
-from fl_node import packing, update
+from fl_node import making, packing, update
 from fl_node.aggregate import aggregate
 from fl_node.gradient import Layout, gradient_matrices
 from fl_node.memory import keep_freed_memory
@@ -139,9 +139,9 @@ class Bench:
         """Another participant's update, in its canonical bytes and packed, of other entries than its neighbours'."""
         rules, layout = self.rules, self.layout
         change = {name: random.standard_normal(tensor.shape, np.float32) ** 3 for name, tensor in self.base.items()}
-        made = update.make_update(layout.matrices(change), layout, rules, who(seat), 1, NOTHING, None, THREADS)
+        made = making.make_update(layout.matrices(change), layout, rules, who(seat), 1, NOTHING, None, THREADS)
         blob = update.encode(made, rules.compression, layout)
-        metadata = update.describe(made, blob, layout, NOTHING, NOTHING, 1, bytes(32))
+        metadata = making.describe(made, blob, layout, NOTHING, NOTHING, 1, bytes(32))
         return blob, packing.pack(blob, layout, rules), metadata
 
     def worker(self, machine: Machine, repeats: int) -> list[Step]:
@@ -165,7 +165,7 @@ class Bench:
         step(
             make,
             self.size + 2 * made,
-            lambda: update.make_update(matrices, layout, rules, who(0), 1, NOTHING, None, THREADS),
+            lambda: making.make_update(matrices, layout, rules, who(0), 1, NOTHING, None, THREADS),
         )
         mine = kept[make]
         sent = len(update.encode(mine, rules.compression, layout))
@@ -174,7 +174,7 @@ class Bench:
         step("hash", 0, lambda: Digest.of(blob), hashed=len(blob))
         step("channel table", sent, lambda: mine.table(layout).root)
         entries = sum(part.values.elements.size for part in mine.layers)
-        step("residual", 8 * entries + sent, lambda: update.take_sent(matrices, mine, THREADS))
+        step("residual", 8 * entries + sent, lambda: making.take_sent(matrices, mine, THREADS))
         step("pack", sent, lambda: packing.pack(blob, layout, rules))
         return steps
 
@@ -238,7 +238,7 @@ def measure(parameters: int, repeats: int = REPEATS) -> tuple[Machine, dict[str,
 def _measure_one(bench: Bench, machine: Machine, repeats: int) -> tuple[list[Step], float, float]:
     steps = bench.worker(machine, repeats) + bench.receiver(machine, repeats)
     gradient = bench.layout.matrices(bench.base)
-    worker = peak(lambda: update.make_update(gradient, bench.layout, bench.rules, who(0), 1, NOTHING, None, THREADS))
+    worker = peak(lambda: making.make_update(gradient, bench.layout, bench.rules, who(0), 1, NOTHING, None, THREADS))
     blob, _, metadata = bench.updates[0]
     one = verify_update(blob, metadata, who(0), 1, bench.layout, bench.rules)
     adding = peak(lambda: aggregate(bench.base, [one], bench.layout, bench.rules.aggregation, None, THREADS))

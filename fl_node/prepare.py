@@ -8,7 +8,7 @@ from chain.crash import Point, crash_point
 from chain.protocol.digest import Digest
 from chain.protocol.errors import ConfigError, Unavailable, VerificationError
 from chain.protocol.round import Round
-from fl_node import update
+from fl_node import making, update
 from fl_node.fetch import fetch_model
 from fl_node.gather import revealed_update
 from fl_node.gradient import Matrix, gradient_matrices
@@ -25,7 +25,7 @@ def prepare(session: Session, round_: Round) -> Pending:
     residual = unsent_before(session, round_.number)
     gradient = train_locally(session, round_, session.address, session.model, residual)
     layout, common = session.layout, session.common_set(round_)
-    mine = update.make_update(
+    mine = making.make_update(
         gradient, layout, session.rules, session.address, round_.number, round_.base_model, common, session.threads
     )
     blob = update.encode(mine, session.rules.compression, layout)
@@ -34,9 +34,9 @@ def prepare(session: Session, round_: Round) -> Pending:
         raise ConfigError("rules", problem, "everybody would exclude it: the federation needs a larger limit")
 
     held, salt = session.data_root, secrets.token_bytes(32)
-    metadata = update.describe(mine, blob, layout, held.root, held.secret_commitment, held.count, salt)
+    metadata = making.describe(mine, blob, layout, held.root, held.secret_commitment, held.count, salt)
     pending = Pending(round_.number, metadata, blob)
-    update.take_sent(gradient, mine, session.threads)
+    making.take_sent(gradient, mine, session.threads)
     crash_point(Point.TRAINED)
     session.journal.prepare(pending, gradient)
     return pending
@@ -87,7 +87,7 @@ def unsent_again(session: Session, round_: Round, participant: str, residual: li
     base = session.patiently(lambda: fetch_model(session.store, Digest(round_.base_model), session.rules))
     sent = session.patiently(lambda: revealed_update(session.store, round_, participant, session.layout, session.rules))
     gradient = train_locally(session, round_, participant, base, residual)
-    update.take_sent(gradient, sent, session.threads)
+    making.take_sent(gradient, sent, session.threads)
     return gradient
 
 

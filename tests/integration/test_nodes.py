@@ -24,7 +24,7 @@ from chain.protocol.history import History
 from chain.protocol.round import Phase, Round
 from chain.protocol.rules import SelectionRules
 from chain.protocol.seal import Metadata, seal
-from fl_node import node, prepare, residual, rounds, update
+from fl_node import making, node, prepare, residual, rounds, update
 from fl_node.findings import Status
 from fl_node.gradient import Layout, gradient_matrices
 from fl_node.journal import Journal
@@ -301,13 +301,13 @@ def honest_update(session: Session, round_: Round) -> tuple[Update, Layout]:
     train(session.module, session.records, session.rules, round_.number, seed)
     layout = session.layout
     gradient = gradient_matrices(layout, session.model, to_tensors(session.module), None)
-    made = update.make_update(gradient, layout, session.rules, session.address, round_.number, round_.base_model)
+    made = making.make_update(gradient, layout, session.rules, session.address, round_.number, round_.base_model)
     return made, layout
 
 
 def describe(session: Session, made: Update, blob: bytes) -> Metadata:
     held = session.data_root
-    return update.describe(made, blob, session.layout, held.root, held.secret_commitment, held.count, bytes(32))
+    return making.describe(made, blob, session.layout, held.root, held.secret_commitment, held.count, bytes(32))
 
 
 def whole(session: Session, made: Update) -> Forged:
@@ -319,7 +319,7 @@ def forge_selection(session: Session, made: Update, layout: Layout) -> Forged:
     """U5: more channels are sent than the upload rate allows, everything else is consistent."""
     everything = session.rules.model_copy(update={"selection": SelectionRules(upload_rate=Decimal(1))})
     gradient = gradient_matrices(layout, session.model, to_tensors(session.module), None)
-    greedy = update.make_update(gradient, layout, everything, made.participant, made.round, made.base_model)
+    greedy = making.make_update(gradient, layout, everything, made.participant, made.round, made.base_model)
     return whole(session, greedy)
 
 

@@ -20,7 +20,7 @@ import fl_node.aggregate
 from chain.protocol.digest import Digest
 from chain.protocol.round import Round
 from chain.protocol.rules import Rules
-from fl_node import update
+from fl_node import making, update
 from fl_node.aggregate import aggregate, participant_weights
 from fl_node.gather import accepted_updates, gather, verdicts_of
 from fl_node.gradient import Layout
@@ -83,7 +83,7 @@ def verified(
         spread = np.ldexp(1.0, random.integers(-6, 7, (layer.channels, -(-layer.width // 5))).repeat(5, axis=1))
         matrix = random.normal(size=(layer.channels, layer.width)) * spread[:, : layer.width]
         gradient.append((matrix * 2.0 ** int(random.integers(-19, -3))).astype(np.float32))
-    made = update.make_update(gradient, layout, rules(rate, form=form), address(number), 1, BASE)
+    made = making.make_update(gradient, layout, rules(rate, form=form), address(number), 1, BASE)
     return VerifiedUpdate(address(number), records, made.layers)
 
 
@@ -278,11 +278,11 @@ def revealed_round(folder: Path, layout: Layout, chosen: Rules, participants: in
     for who, number in roster.items():
         random = np.random.default_rng(number)
         gradient = [random.normal(size=(layer.channels, layer.width)).astype(np.float32) for layer in layout.layers]
-        made = update.make_update(gradient, layout, chosen, who, 1 + (number == 3), BASE)
+        made = making.make_update(gradient, layout, chosen, who, 1 + (number == 3), BASE)
         blob = update.encode(made, chosen.compression, layout)
         if number != 4:
             store.put(blob)
-        round_.reveals[who] = update.describe(made, blob, layout, BASE, BASE, 10 * number, bytes(32))
+        round_.reveals[who] = making.describe(made, blob, layout, BASE, BASE, 10 * number, bytes(32))
     return store, round_
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
 from chain.protocol.rules import Rules
-from fl_node import packing, update
+from fl_node import making, packing, update
 from fl_node.gradient import Layout
 from fl_node.quantise import quantise
 from fl_node.selection import PATH_UNIT
@@ -53,13 +53,13 @@ def rules(rate: str, compression: dict[str, Any] | None = None, **levers: Any) -
 def make(seed: int, chosen: Rules) -> Update:
     random = np.random.default_rng(seed)
     gradient = [random.normal(size=(each.channels, each.width)).astype(np.float32) for each in LAYOUT.layers]
-    return update.make_update(gradient, LAYOUT, chosen, WHO, ROUND, BASE)
+    return making.make_update(gradient, LAYOUT, chosen, WHO, ROUND, BASE)
 
 
 def verify(sent: Update, chosen: Rules) -> VerifiedUpdate:
     """As it comes from the store, with the metadata that fit it."""
     blob = update.encode(sent, chosen.compression, LAYOUT)
-    metadata = update.describe(sent, blob, LAYOUT, BASE, BASE, 5, bytes(32))
+    metadata = making.describe(sent, blob, LAYOUT, BASE, BASE, 5, bytes(32))
     received = packing.unpack(packing.pack(blob, LAYOUT, chosen), LAYOUT, chosen, WHO, ROUND, BASE)
     return verify_update(received, metadata, WHO, ROUND, LAYOUT, chosen)
 
@@ -147,7 +147,7 @@ def test_the_threshold_is_that_of_the_weakest_best_path() -> None:
     chosen = rules("0.05")
     sent = make(3, chosen)
     blob = update.encode(sent, chosen.compression, LAYOUT)
-    metadata = update.describe(sent, blob, LAYOUT, BASE, BASE, 5, bytes(32))
+    metadata = making.describe(sent, blob, LAYOUT, BASE, BASE, 5, bytes(32))
     assert metadata.threshold > 0 and metadata.threshold % (1 << PATH_UNIT) == 0
     for by in (-1 << PATH_UNIT, 1 << PATH_UNIT):
         other = dataclasses.replace(metadata, threshold=metadata.threshold + by)

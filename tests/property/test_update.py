@@ -18,7 +18,7 @@ from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
 from chain.protocol.rules import CompressionRules, LimitRules, Rules
 from chain.protocol.seal import Metadata
-from fl_node import coder, packing, selection, tensorfile, update
+from fl_node import coder, making, packed, packing, selection, tensorfile, update
 from fl_node.channels import norm_code
 from fl_node.gradient import Layout
 from fl_node.largest import largest_entries, magnitude_cut
@@ -72,7 +72,7 @@ def random_gradient(seed: int, magnitude: float = 0.0) -> list[Matrix]:
 
 
 def make(gradient: list[Matrix], chosen: Rules, number: int = ROUND, common: tuple[int, ...] | None = None) -> Update:
-    return update.make_update(gradient, LAYOUT, chosen, PARTICIPANT, number, BASE, common)
+    return making.make_update(gradient, LAYOUT, chosen, PARTICIPANT, number, BASE, common)
 
 
 def encode(sent: Update, chosen: Rules | None = None) -> bytes:
@@ -138,7 +138,7 @@ def test_round_trip_and_verification(seed: int, chosen: Rules, magnitude: float,
     metadata = describe(sent, blob)
     verified = verify_update(blob, metadata, PARTICIPANT, number, LAYOUT, chosen)
     assert (verified.participant, verified.records) == (PARTICIPANT, 100)
-    described = update.describe(sent, blob, LAYOUT, metadata.data_root, metadata.secret_commitment, 100, metadata.salt)
+    described = making.describe(sent, blob, LAYOUT, metadata.data_root, metadata.secret_commitment, 100, metadata.salt)
     assert described == metadata
 
 
@@ -155,7 +155,7 @@ def test_over_a_sequence_of_rounds_nothing_is_ever_lost(seed: int, chosen: Rules
             gradient = [matrix + carried for matrix, carried in zip(gradient, rest, strict=True)]
         sent = make(gradient, chosen, number)
         rest = [matrix.copy() for matrix in gradient]
-        update.take_sent(rest, sent)
+        making.take_sent(rest, sent)
         for matrix, part, carried in zip(gradient, sent.dense(LAYOUT), rest, strict=True):
             assert carried.dtype == np.float32
             assert carried.tobytes() == (matrix - part).tobytes()
@@ -301,7 +301,7 @@ def test_a_small_sparse_update_is_hardly_longer_than_its_places_and_signs(rate: 
     for seed in range(8):
         random = np.random.default_rng(seed)
         gradient = [random.standard_normal((each.channels, each.width)).astype(np.float32) for each in layout.layers]
-        sent = update.make_update(gradient, layout, chosen, PARTICIPANT, ROUND, BASE)
+        sent = making.make_update(gradient, layout, chosen, PARTICIPANT, ROUND, BASE)
         blob = update.encode(sent, chosen.compression, layout)
         lengths.append(8 * len(packed := packing.pack(blob, layout, chosen)))
         assert packing.bytes_of(packing.unpack(packed, layout, chosen, PARTICIPANT, ROUND, BASE)) == blob
@@ -325,9 +325,9 @@ def test_large_updates_come_close_to_the_entropy_of_their_entries(share: float, 
     dense = Quantised(elements.reshape(16, -1), np.zeros((16, 1), np.int8), 1 << 20)
     writer = coder.Writer()
     layer, given = Layout.of({"a": dense.elements}).layers[0], Sparse.of(dense) if chosen.sparse else dense
-    packing._code_layer(writer, layer, 16, every, packing._flat(33), given, 1 << 20)
+    packed._code_layer(writer, layer, 16, every, packed._flat(33), given, 1 << 20)
     data = writer.data()
-    found = packing._code_layer(coder.Reader(data), layer, 16, every, packing._flat(33), None, 1 << 20)
+    found = packed._code_layer(coder.Reader(data), layer, 16, every, packed._flat(33), None, 1 << 20)
     assert (found.values() == dense.values()).all()
     shares = np.unique(elements, return_counts=True)[1] / elements.size
     assert 8 * len(data) / elements.size < 1.03 * -(shares * np.log2(shares)).sum()
@@ -343,7 +343,7 @@ def test_a_few_bytes_become_no_more_entries_than_an_update_may_have(told: bool) 
     sent = Update(PARTICIPANT, ROUND, BASE, rows, (update.LayerUpdate(rows, Sparse.of(full)),))
     writer = coder.Writer()
     writer.raw(1, 1, np.array([int(told)]))
-    packing._code(writer, layout, chosen, sent, told)
+    packed.code(writer, layout, chosen, sent, told)
     data = writer.data()
     assert len(data) < 100
     watched = patch.object(coder.Reader, "modelled", autospec=True, side_effect=coder.Reader.modelled)

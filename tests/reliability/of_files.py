@@ -15,7 +15,7 @@ from chain import keys
 from chain.deploy import load_deployment
 from chain.files import load_rules
 from chain.protocol.digest import Digest
-from fl_node import update
+from fl_node import making
 from fl_node.config import NodeConfig
 from fl_node.data import load_records
 from fl_node.database import row
@@ -68,7 +68,7 @@ def _prepared(folder: Path) -> Path:
     journal.save_checkpoint(Checkpoint(3, bytes(28), 7))
     for accepted in (True, False):
         blob = blobs(DENSE)[0]
-        metadata = update.describe(make_update(DENSE), blob, LAYOUT, BASE, BASE, 1, bytes(32))
+        metadata = making.describe(make_update(DENSE), blob, LAYOUT, BASE, BASE, 1, bytes(32))
         journal.prepare(Pending(ROUND, metadata, blob), LAYOUT.matrices(MODEL))
         if accepted:
             journal.settle(ROUND, accepted=True)

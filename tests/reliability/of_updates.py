@@ -8,7 +8,7 @@ import numpy as np
 
 from chain.protocol.digest import Digest
 from chain.protocol.rules import Rules
-from fl_node import packing, update, weights
+from fl_node import making, packing, update, weights
 from fl_node.fetch import fetch_rules
 from fl_node.gradient import Layout
 from fl_node.store import BlobStore
@@ -48,7 +48,7 @@ LAYOUTS = {"few": LAYOUT, "sections": LARGE}
 def make_update(rules: Rules, layout: Layout = LAYOUT, seed: int = 1) -> update.Update:
     rng = np.random.default_rng(seed)
     gradient = [rng.normal(size=(each.channels, each.width)).astype(np.float32) for each in layout.layers]
-    return update.make_update(gradient, layout, rules, ADDRESS, ROUND, BASE)
+    return making.make_update(gradient, layout, rules, ADDRESS, ROUND, BASE)
 
 
 def blobs(rules: Rules, layout: Layout = LAYOUT) -> list[bytes]:
@@ -61,7 +61,7 @@ def _verify(rules: Rules) -> Decode:
     def decode(data: bytes) -> object:
         found = update.decode(data, LAYOUT, rules, "fuzz")
         assert update.encode(found, rules.compression, LAYOUT) == data  # one spelling for each content
-        metadata = update.describe(found, data, LAYOUT, Digest.of(b"data"), Digest.of(b"secret"), 1, bytes(32))
+        metadata = making.describe(found, data, LAYOUT, Digest.of(b"data"), Digest.of(b"secret"), 1, bytes(32))
         return verify_update(data, metadata, ADDRESS, ROUND, LAYOUT, rules)
 
     return decode

@@ -35,7 +35,7 @@ from chain.protocol.history import History
 from chain.protocol.round import Phase
 from chain.reader import LedgerReader
 from chain.rpc import Rpc
-from fl_node import journal, ledger, node, prepare, rounds, update
+from fl_node import journal, ledger, making, node, prepare, rounds, update
 from fl_node.aggregate import aggregate
 from fl_node.gradient import Layout, gradient_matrices
 from fl_node.model import build_model, to_tensors
@@ -137,10 +137,10 @@ class Stage:
         layout = Layout.of(base, rules.selection.layers)
         moved = {name: tensor + np.float32(0.01) for name, tensor in base.items()}
         gradient = gradient_matrices(layout, base, moved, None, 1)
-        mine = update.make_update(gradient, layout, rules, who, 1, nothing, None, 1)
+        mine = making.make_update(gradient, layout, rules, who, 1, nothing, None, 1)
         blob = update.encode(mine, rules.compression, layout)
-        metadata = update.describe(mine, blob, layout, nothing, nothing, 1, bytes(32))
-        update.take_sent(gradient, mine)
+        metadata = making.describe(mine, blob, layout, nothing, nothing, 1, bytes(32))
+        making.take_sent(gradient, mine)
         unpack(pack(blob, layout, rules), layout, rules, who, 1, nothing)
         verified = verify_update(blob, metadata, who, 1, layout, rules, None)
         aggregate(base, [verified], layout, rules.aggregation, None, 1, {})

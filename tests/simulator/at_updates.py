@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from chain.protocol.digest import Digest
-from fl_node import update
+from fl_node import making, update
 from fl_node.gather import fetch_update
 from fl_node.norms import Norms
 from fl_node.packing import bytes_of
@@ -36,7 +36,7 @@ def _encoded(prepared: Prepared, changed: Update, **values: Any) -> Prepared:
     """With metadata that says what the changed update says, but for `values`."""
     blob = update.encode(changed, RULES.compression, layout())
     before = prepared.metadata
-    fitted = update.describe(
+    fitted = making.describe(
         changed, blob, layout(), Digest(before.data_root), Digest(before.secret_commitment), before.records, before.salt
     )
     return Prepared(replace(fitted, base_model=before.base_model, **values), blob, blob)

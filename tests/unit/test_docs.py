@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from benchmarks import report
 from chain.protocol.rules import Rules
+from fl_node import coder, update, weights
 from fl_node.cli.main import app
 from fl_node.config import NodeConfig
 from tests.reliability import __main__ as reliability
@@ -45,6 +46,12 @@ def test_the_readme_quotes_what_reliability_found() -> None:
     assert {row[0].split()[0] for row in rows} >= {"gas", "attacks", "damaged", "kill", "soak:"}
     assert not any(wrong for *_, wrong in rows)
     assert reliability.quoted(readme, rows) == readme
+
+
+def test_the_architecture_names_the_formats_that_are_written() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    marks = [f"`0x{mark.hex()}`" for mark in (coder.FEW, coder.WITH_SECTIONS)]
+    assert all(name in text for name in (*marks, update.FORMAT, weights.FORMAT))
 
 
 def test_the_readme_calls_commands_that_exist() -> None:

@@ -16,7 +16,7 @@ from chain.protocol import abi, seal, verdicts
 from chain.protocol import events as ev
 from chain.protocol.digest import Digest
 from chain.protocol.rules import Rules
-from fl_node import dataroot, packing, update, weights
+from fl_node import dataroot, making, packing, update, weights
 from fl_node.aggregate import aggregate
 from fl_node.data import Records
 from fl_node.gradient import Layout
@@ -121,12 +121,12 @@ def compute(given: dict[str, Any]) -> dict[str, Any]:
         given["participants"], given["gradients"], given["records"], given["salts"], strict=True
     ):
         matrices = layout.matrices(tensors(change))
-        made = update.make_update(matrices, layout, rules, who, number, genesis)
+        made = making.make_update(matrices, layout, rules, who, number, genesis)
         blob = update.encode(made, rules.compression, layout)
-        metadata = update.describe(made, blob, layout, root.root, root.secret_commitment, records, bytes.fromhex(salt))
+        metadata = making.describe(made, blob, layout, root.root, root.secret_commitment, records, bytes.fromhex(salt))
         accepted.append(verify_update(blob, metadata, who, number, layout, rules))
         sealed = seal.seal(domain, number, who, metadata)
-        update.take_sent(matrices, made)
+        making.take_sent(matrices, made)
         left, table = layout.tensors(matrices), made.table(layout)
         updates.append(
             {

@@ -12,7 +12,7 @@ from chain.protocol.errors import Code, Unavailable, VerificationError
 from chain.protocol.history import History
 from chain.protocol.round import Phase, Round
 from chain.protocol.rules import Rules
-from fl_node import packing, update
+from fl_node import making, packing, update
 from fl_node.gather import common_set, gather, revealed_update, verdicts_of
 from fl_node.gradient import Layout
 from fl_node.store import BlobStore
@@ -38,9 +38,9 @@ def revealed() -> tuple[Round, dict[str, bytes]]:
     blobs = {}
     for who, seat in SEATS.items():
         gradient = [np.full((2, 3), seat / 8, np.float32)]
-        made = update.make_update(gradient, LAYOUT, RULES, who, 1, BASE)
+        made = making.make_update(gradient, LAYOUT, RULES, who, 1, BASE)
         blobs[who] = update.encode(made, RULES.compression, LAYOUT)
-        round_.reveals[who] = update.describe(made, blobs[who], LAYOUT, BASE, BASE, 5, bytes(32))
+        round_.reveals[who] = making.describe(made, blobs[who], LAYOUT, BASE, BASE, 5, bytes(32))
     return round_, blobs
 
 
@@ -127,13 +127,13 @@ def finalized(
     round_ = Round(1, BASE, SEATS, deadline=10, opened=1, phase=Phase.ATTEST)
     for who, sizes in norms.items():
         gradient = [np.outer(np.array(sizes, np.float32), np.ones(3, np.float32))]
-        made = update.make_update(gradient, WIDE, COMMON, who, 1, BASE, (0, 1, 2))
+        made = making.make_update(gradient, WIDE, COMMON, who, 1, BASE, (0, 1, 2))
         assert made.norms is not None
         if unsent is not None:
             made = dataclasses.replace(made, norms=np.concatenate([made.norms[:3], np.array(unsent, np.uint8)]))
         blob = update.encode(made, COMMON.compression, WIDE)
         store.put(packing.pack(blob, WIDE, COMMON), digest=Digest.of(blob))
-        round_.reveals[who] = update.describe(made, blob, WIDE, BASE, BASE, 5, bytes(32))
+        round_.reveals[who] = making.describe(made, blob, WIDE, BASE, BASE, 5, bytes(32))
     results = gather(store, round_, WIDE, COMMON, (0, 1, 2))
     assert {type(result) for result in results.values()} == {VerifiedUpdate}
     round_.outcome, round_.phase = (BASE, verdicts), Phase.FINALIZED
