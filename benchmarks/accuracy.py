@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.methods import CANDIDATES, DENSE, METHODS
+from benchmarks.methods import CANDIDATES, DENSE, METHODS, shown
 from benchmarks.simulation import LAST, Federation, Setting
 from chain.protocol.errors import ConfigError
 from fl_node.memory import keep_freed_memory
@@ -182,7 +182,7 @@ def rows(runs: Sequence[Run], setting: str, names: Sequence[str], seeds: Sequenc
         spread = f"{min(points):+.2f} to {max(points):+.2f}"
         accuracy = f"{100 * median(a.accuracy for a in own):.2f}"
         all_told = f"{proven:.0f}" if CANDIDATES[name].ours else ""
-        made.append([name, accuracy, f"{median(points):+.2f}", spread, f"{times:.0f}", all_told, reached])
+        made.append([shown(name), accuracy, f"{median(points):+.2f}", spread, f"{times:.0f}", all_told, reached])
     return made
 
 

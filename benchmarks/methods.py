@@ -109,3 +109,8 @@ VARIANTS = {  # the peers with other shares, ranks and parts of their papers, to
 METHODS = CANDIDATES | VARIANTS
 HEADLINE = (DENSE, "top-k 1%", "top-k 1%, root", "DGC 1%", "PowerSGD rank 4", "STC 1.8%, root", "channels 10%", WINNER)
 FINALISTS = (DENSE, "top-k 1%, root", "DGC 1%", "PowerSGD rank 4", "STC 1%", "STC 1.8%, root", WINNER, HALF, FEWER)
+
+
+def shown(name: str) -> str:
+    """As tables and plots call it."""
+    return f"{name} (default)" if name == WINNER else name

@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib import pyplot
 
 from benchmarks.accuracy import SETTINGS, Run, by_seeds, common_looks
-from benchmarks.methods import CANDIDATES
+from benchmarks.methods import CANDIDATES, shown
 from benchmarks.overhead import Overhead
 
 mpl.use("svg")
@@ -28,7 +28,8 @@ def accuracy(runs: Sequence[Run], path: Path) -> Path:
         own = [run.seen(every) for run in runs if run.candidate == name and run.seed in seeds]
         sizes = [median(point[0] for point in points) for points in zip(*own, strict=True)]
         reached = [100 * median(point[1] for point in points) for points in zip(*own, strict=True)]
-        axes.plot(sizes, reached, "-" if name in OURS else ":", label=name, linewidth=1.8 if name in OURS else 1.4)
+        style, width = ("-", 1.8) if name in OURS else (":", 1.4)
+        axes.plot(sizes, reached, style, label=shown(name), linewidth=width)
     best = 100 * max(point[1] for run in runs for point in run.history)
     axes.set(xscale="log", xlabel="bytes uploaded by all", ylabel="accuracy on held-out records, %")
     axes.set(title=f"{SETTINGS[runs[0].setting].title}, {len(seeds)} seeds", ylim=(max(0, best - 20), best + 0.5))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from benchmarks.accuracy import SETTINGS, Rows, Run, Series
-from benchmarks.methods import CANDIDATES, DENSE, HEADLINE, VARIANTS, WINNER
+from benchmarks.methods import CANDIDATES, DENSE, HEADLINE, VARIANTS, WINNER, shown
 
 RATES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 SERIES = (
@@ -29,7 +29,7 @@ def rows(runs: Sequence[Run]) -> Rows:
     for name in dict.fromkeys(run.candidate for run in runs):
         own = [run for run in runs if run.candidate == name]
         cells = [_cell([run for run in own if run.rate == rate]) for rate in _rates(runs)]
-        made.append([name, *cells, f"{dense / fmean(run.uploaded for run in own if run.history):.0f}"])
+        made.append([shown(name), *cells, f"{dense / fmean(run.uploaded for run in own if run.history):.0f}"])
     return made
 
 
