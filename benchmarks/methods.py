@@ -61,6 +61,7 @@ PATHS = {"channels": "path", "layers": ["conv1", "conv2", "hidden1", "output"]}
 DEFAULT = rules("0.8", weighting="root", bits=2, entries="0.018")
 DENSE, WINNER = "dense FedAvg", "channels 80%, signs of 1.8%, root"
 HALF, FEWER = "channels 50%, signs of 1.8%, root", "channels 80%, signs of 1%, all"
+MORE = "channels 80%, signs of 2%, root"
 
 CANDIDATES = {
     candidate.name: candidate
@@ -86,6 +87,7 @@ CANDIDATES = {
         channels("channels 80%, signs of 1%, root", rules("0.8", weighting="root", bits=2, entries="0.01")),
         channels("channels 80%, signs of 1.8%, all", rules("0.8", bits=2, entries="0.018"), digits=2, fashion_short=2),
         channels(WINNER, DEFAULT, digits=2),
+        channels(MORE, rules("0.8", weighting="root", bits=2, entries="0.02")),
         channels(HALF, rules("0.5", weighting="root", bits=2, entries="0.018")),
     )
 }

@@ -24,7 +24,7 @@ from rich.progress import track
 
 from benchmarks import accuracy, growth, overhead, report, steps, tuning
 from benchmarks.accuracy import Series
-from benchmarks.methods import DENSE, FINALISTS, HEADLINE, WINNER
+from benchmarks.methods import DENSE, FINALISTS, HEADLINE, MORE, WINNER
 from benchmarks.overhead import FLARE, SIMULATION, SUPERLINK, Peer
 from chain.protocol.errors import ConfigError
 from fl_node.presets import preset
@@ -54,7 +54,7 @@ FULL = Plan(
         Series("fashion-short", (1, 2, 3)),
         Series("fashion-short", (4, 5, 6, 7, 8), FINALISTS),
         Series("digits", (1, 2, 3, 4, 5), HEADLINE),
-        Series("fashion", (1, 2, 3, 4, 5, 6, 7, 8), (DENSE, "STC 1.8%, root", WINNER)),
+        Series("fashion", (1, 2, 3, 4, 5, 6, 7, 8), (DENSE, "STC 1.8%, root", WINNER, MORE)),
     ),
     nodes=(2, 4, 8, 16),
     sizes=tuple(overhead.HIDDEN),
