@@ -87,7 +87,7 @@ CANDIDATES = {
         channels("channels 80%, signs of 1%, root", rules("0.8", weighting="root", bits=2, entries="0.01")),
         channels("channels 80%, signs of 1.8%, all", rules("0.8", bits=2, entries="0.018"), digits=2, fashion_short=2),
         channels(WINNER, DEFAULT, digits=2),
-        channels(MORE, rules("0.8", weighting="root", bits=2, entries="0.02")),
+        channels(MORE, rules("0.8", weighting="root", bits=2, entries="0.02"), digits=2),
         channels(HALF, rules("0.5", weighting="root", bits=2, entries="0.018")),
     )
 }
@@ -110,7 +110,18 @@ VARIANTS = {  # the peers with other shares, ranks and parts of their papers, to
 }
 METHODS = CANDIDATES | VARIANTS
 HEADLINE = (DENSE, "top-k 1%", "top-k 1%, root", "DGC 1%", "PowerSGD rank 4", "STC 1.8%, root", "channels 10%", WINNER)
-FINALISTS = (DENSE, "top-k 1%, root", "DGC 1%", "PowerSGD rank 4", "STC 1%", "STC 1.8%, root", WINNER, HALF, FEWER)
+FINALISTS = (
+    DENSE,
+    "top-k 1%, root",
+    "DGC 1%",
+    "PowerSGD rank 4",
+    "STC 1%",
+    "STC 1.8%, root",
+    WINNER,
+    HALF,
+    FEWER,
+    MORE,
+)
 
 
 def shown(name: str) -> str:
