@@ -18,6 +18,7 @@ from torch import nn
 
 from chain.protocol.errors import ConfigError
 from chain.protocol.rules import Rules
+from fl_node.weights import all_finite
 
 Shape = tuple[int, ...]
 Tensors = dict[str, npt.NDArray[np.float32]]
@@ -195,7 +196,7 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, npt.NDArray[Any]]) -> 
         if given.shape != tuple(tensor.shape) or given.dtype != np.float32:
             expected = f"float32 {list(tensor.shape)}"
             raise ConfigError("model", f"tensor {name} is {given.dtype} {list(given.shape)}, expected {expected}")
-        if not np.isfinite(given).all():
+        if not all_finite(given):
             raise ConfigError("model", f"tensor {name} has a value that is not finite")
     with torch.no_grad():
         for name, buffer in _at_home(module):

@@ -19,6 +19,7 @@ from torch.optim.sgd import sgd
 from chain.protocol.errors import ConfigError, RoundledgerError
 from chain.protocol.rules import Rules, TrainingRules
 from fl_node.data import Records
+from fl_node.weights import all_finite
 
 SEED = b"roundledger-training/1"
 BATCH = 1024  # records measured at a time
@@ -105,8 +106,13 @@ def _steps(
             descend()
             yield step
         for name, tensor in chain(module.named_parameters(), module.named_buffers()):
-            if not torch.isfinite(tensor).all():
+            if not _all_finite(tensor.detach()):
                 raise TrainingDiverged(epoch, step, f"tensor {name}")
+
+
+def _all_finite(tensor: torch.Tensor) -> bool:
+    """torch's own way takes twenty times as long, and more memory than the tensor itself."""
+    return all_finite(tensor.numpy()) if tensor.dtype == torch.float32 else bool(torch.isfinite(tensor).all())
 
 
 def _descent(parameters: list[nn.Parameter], training: TrainingRules, rate: float) -> Callable[[], None]:

@@ -8,8 +8,18 @@ import numpy as np
 from fl_node.kernels.compiled import LIMB, MAGNITUDE, compiled, inlined
 
 ROUND = np.float32(1.5 * 2**23)  # added and taken away again, rounds a float32 below 2**22 half to even
+EXPONENT = np.int32(0x7F800000)  # of a float32's bits
 BLOCK = 32  # entries, of the MX formats: with a size that is known here a block is a few vector instructions
 PIECE = 1 << 16  # entries whose sum of squares, below 2**30, may be shifted by 31 bits in int64
+
+
+@compiled
+def all_finite(bits):
+    """Whether no float32 is infinite or no number: all ones in the exponent. All are looked at: no branch."""
+    found = False
+    for entry in range(bits.size):
+        found |= (bits[entry] & EXPONENT) == EXPONENT
+    return not found
 
 
 @compiled

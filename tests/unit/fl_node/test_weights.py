@@ -4,13 +4,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from chain.protocol.digest import Digest
 from chain.protocol.errors import Code, VerificationError
 from fl_node import tensorfile
-from fl_node.weights import FORMAT, decode_model, encode_model, model_digest
+from fl_node.weights import FORMAT, all_finite, decode_model, encode_model, model_digest
 
 Tensors = dict[str, np.ndarray[Any, Any]]
+LAST = 0x7F7FFFFF  # the bits of the largest float32 there is
+BITS = st.integers(0, 2**32 - 1) | st.sampled_from([0, LAST, LAST + 1, LAST + 2, LAST | 1 << 31, LAST + 1 | 1 << 31])
 
 
 def model() -> Tensors:
@@ -56,6 +61,13 @@ def test_weights_that_are_not_finite_are_u2(value: float) -> None:
     tensors = model()
     tensors["a.weight"][3, 2, 1, 1] = value
     assert refused(encode_model(tensors)) == Code.U2
+
+
+@given(hnp.arrays(np.uint32, hnp.array_shapes(min_dims=0, min_side=0), elements=BITS), st.booleans())
+def test_finite_is_what_numpy_says(bits: np.ndarray[Any, Any], turned: bool) -> None:
+    tensor = bits.view(np.float32)
+    tensor.flags.writeable = turned
+    assert all_finite(tensor.T if turned else tensor) == np.isfinite(tensor).all()
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.float16, np.int32, np.uint8])
