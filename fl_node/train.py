@@ -85,6 +85,7 @@ def train(
             raise ConfigError(f"model factory {rules.model.factory!r}", problem) from error
         finally:
             module.train(was_training)
+            module.zero_grad()  # gradients take as much memory as the model
     return TrainResult(loss, accuracy, step)
 
 
