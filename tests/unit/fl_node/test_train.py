@@ -62,6 +62,7 @@ def test_result_describes_the_module_as_it_is_left(digits: Records) -> None:
     with torch.no_grad():
         output = module(torch.from_numpy(digits.inputs(built.data)))
     expected = torch.tensor(digits.labels)
+    assert all(parameter.grad is None for parameter in module.parameters())  # they take as much memory as the model
     assert result.accuracy == (output.argmax(1) == expected).double().mean().item()
     assert result.loss == pytest.approx(nn.functional.cross_entropy(output, expected).item(), rel=1e-5)
 
