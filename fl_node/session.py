@@ -30,7 +30,7 @@ from fl_node.tensorfile import Tensors
 from fl_node.verify import VerifiedUpdate
 
 STAGGER = 0.5  # seconds between participants that would all close a phase at the same moment
-SOON, LONGER = 0.1, 1.5  # the first wait, in poll intervals, and by how much every next one is longer
+SOON, LONGER = 0.02, 2.0  # the first wait, in poll intervals, and by how much every next one is longer
 CROWD = 4  # participants from which on all of them wait longer at first: each look costs the others time
 CLOCKS, SLOWEST = 2.0, 60.0  # seconds before the next try to close it, which doubles, and how long it grows
 
