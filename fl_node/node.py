@@ -80,6 +80,7 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
         report=report,
         threads=config.threads,
         poll=config.poll,
+        model_every=config.model_every,
         stop=stop,
     )
 

@@ -9,7 +9,6 @@ from chain.protocol.digest import Digest
 from chain.protocol.errors import ConfigError, Unavailable, VerificationError
 from chain.protocol.round import Round
 from fl_node import making, update
-from fl_node.fetch import fetch_model
 from fl_node.gather import revealed_update
 from fl_node.gradient import Matrix, gradient_matrices
 from fl_node.journal import Pending
@@ -84,7 +83,7 @@ def unsent_again(session: Session, round_: Round, participant: str, residual: li
     held, metadata = session.data_root, round_.reveals[participant]
     session.report("training again", round_.number, reason="this node ended before it had written what was left unsent")
     verify_data_root(metadata, round_.number, held.root, held.count, held.secret_commitment)
-    base = session.patiently(lambda: fetch_model(session.store, Digest(round_.base_model), session.rules))
+    base = session.fetched_model(Digest(round_.base_model))
     sent = session.patiently(lambda: revealed_update(session.store, round_, participant, session.layout, session.rules))
     gradient = train_locally(session, round_, participant, base, residual)
     making.take_sent(gradient, sent, session.threads)

@@ -14,6 +14,7 @@ from chain.protocol.round import Phase, Round
 from chain.protocol.seal import seal
 from fl_node import weights
 from fl_node.aggregate import aggregate
+from fl_node.finalized import is_stored
 from fl_node.gather import accepted_updates, gather, look, verdicts_of
 from fl_node.packing import pack
 from fl_node.prepare import prepare
@@ -135,15 +136,16 @@ def own_update(session: Session, round_: Round) -> dict[str, bytes]:
 
 
 def derive_outcome(session: Session, number: int, results: dict[str, Result]) -> Derived | None:
-    """Aggregates what passed; None if there is nothing to vote for (any more). The model is in the store before anyone
-    can read of it.
+    """Aggregates what passed; None if there is nothing to vote for (any more). A model that is to be in the store is
+    there before anyone can read of it.
     """
     round_ = session.round(number)
     if not _may_vote(session, round_):
         return None
     derived = derive(session, round_, accepted_updates(results))
     crash_point(Point.DERIVED)
-    session.patiently(lambda: session.store.put(*weights.model_pieces(derived.model), digest=derived.digest))
+    if is_stored(len(session.ledger.history.finalized) + 1, session.rules, session.model_every):
+        session.patiently(lambda: session.store.put(*weights.model_pieces(derived.model), digest=derived.digest))
     crash_point(Point.MODEL_PUBLISHED)
     return derived
 

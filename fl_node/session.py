@@ -11,15 +11,16 @@ import torch
 from chain.client import LedgerClient
 from chain.errors import Reverted
 from chain.protocol.digest import Digest
-from chain.protocol.errors import Pending, RoundledgerError, Unavailable, VerificationError
+from chain.protocol.errors import Code, Pending, RoundledgerError, Unavailable, VerificationError
 from chain.protocol.history import History
 from chain.protocol.round import Phase, Round
 from chain.protocol.rules import Rules
 from chain.rpc import RpcError
 from chain.sender import Receipt
+from fl_node.config import MODEL_EVERY
 from fl_node.data import Records
 from fl_node.dataroot import DataRoot
-from fl_node.fetch import fetch_model
+from fl_node.finalized import finalized_model
 from fl_node.gather import common_set
 from fl_node.gradient import Layout
 from fl_node.journal import Journal
@@ -126,6 +127,7 @@ class Session:
     threads: int = 1
     poll: float = 0.1
     outage: float = 120.0  # seconds that a server or store may be away before the node gives up
+    model_every: int = MODEL_EVERY  # finalized rounds from one model that it puts into the store to the next
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Clock = time
     model: Tensors = field(default_factory=dict)
@@ -165,7 +167,7 @@ class Session:
         return rounds[number - 1]
 
     def load_model(self, digest: Digest) -> None:
-        """Makes the finalized model `digest` the present one; from its blob if this node did not derive it itself."""
+        """Makes the finalized model `digest` the present one; from the store if this node did not derive it itself."""
         if digest == self.model_digest:
             return
         self.set_model(self.fetched_model(digest), digest)
@@ -181,12 +183,16 @@ class Session:
         self.layout = Layout.of(model, self.rules.selection.layers)
 
     def fetched_model(self, digest: Digest) -> Tensors:
-        """A finalized model, by its blob. One that was damaged may be mended, and speaks against nobody."""
+        """A finalized model, by its blob or the updates that made it. A blob that was damaged may be mended, and speaks
+        against nobody; updates that do not give it speak against the quorum. Raises VerificationError (A1, A2).
+        """
 
         def look() -> Tensors:
             try:
-                return fetch_model(self.store, digest, self.rules)
+                return finalized_model(self.store, self.ledger.history, digest, self.rules, self.threads)
             except VerificationError as error:
+                if error.code in (Code.A1, Code.A2):
+                    raise
                 raise Unavailable(error.code, f"model {digest.short}", error) from None
 
         return self.patiently(look)

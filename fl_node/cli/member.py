@@ -96,7 +96,8 @@ def classify(
     from fl_node.classify import classification_json, print_classification, write_csv
     from fl_node.classify import classify as classify_records
     from fl_node.data import load_records
-    from fl_node.fetch import fetch_model, fetch_rules
+    from fl_node.fetch import fetch_rules
+    from fl_node.finalized import finalized_model
     from fl_node.model import build_model, load_tensors
     from fl_node.store import BlobStore, place_of_blobs
 
@@ -108,7 +109,7 @@ def classify(
     rules = fetch_rules(store, history.rules.rules_digest)
     records = load_records(users, rules.data, labelled=labelled)
     module = build_model(rules, seed=0)
-    load_tensors(module, fetch_model(store, history.model, rules))
+    load_tensors(module, finalized_model(store, history, history.model, rules))
     result = classify_records(module, records, rules)
     write_csv(output, result)
     if as_json:
