@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from chain.signers import Signer
 
 BUILTIN = "builtin:"  # what the name of a built-in data set begins with
-MODEL_EVERY = 10  # rounds: a model takes as much room in the store as hundreds of updates, which give it, too
 FULL_NODE_STATES = 64  # half of the blocks whose state a full node still knows
 
 
@@ -36,8 +35,7 @@ File = Annotated[Path, AfterValidator(_usable)]
 
 class NodeConfig(Table):
     """One node. `data` is a file or a built-in set, `blobs` a folder or an object store's URL; `poll`,
-    `replace_after` and `relay_patience` in seconds, `depth` in blocks, `max_fee` in gwei for a unit of gas,
-    `model_every` in finalized rounds.
+    `replace_after` and `relay_patience` in seconds, `depth` in blocks, `max_fee` in gwei for a unit of gas.
 
     Its key is one of three: `keystore` with `password_file`, `key_environment`, or `remote_signer` with `address`.
     """
@@ -62,7 +60,6 @@ class NodeConfig(Table):
     relay_patience: Annotated[float, Strict(), Field(gt=0, le=3_600)] = 10.0
     threads: Annotated[int, Strict(), Field(ge=1, le=256)] = 1
     poll: Annotated[float, Strict(), Field(gt=0, le=60)] = 0.1
-    model_every: Annotated[int, Strict(), Field(ge=1, le=10**6)] = MODEL_EVERY
 
     @classmethod
     def load(cls, path: Path) -> Self:

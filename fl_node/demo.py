@@ -27,7 +27,6 @@ from chain.protocol.errors import ConfigError, RoundledgerError, Unavailable
 from chain.protocol.rules import Rules
 from chain.reader import LedgerReader
 from fl_node.classify import Classification, classify, print_classification, write_csv
-from fl_node.config import MODEL_EVERY
 from fl_node.data import Records
 from fl_node.federation import found
 from fl_node.fetch import fetch_model
@@ -170,7 +169,7 @@ def run_demo(dataset: str, folder: Path, rounds: int | None, participants: int, 
     demo = Demo(folder, chosen, rules, test, console)
     with Devnet.start(log=folder / "logs" / "anvil.log") as devnet:
         console.print(f"devnet: Anvil on {devnet.url}, chain {devnet.chain_id}")
-        configs = set_up(folder, devnet, chosen, data_files, seed, console, model_every=1)  # it shows every model
+        configs = set_up(folder, devnet, chosen, data_files, seed, console)
         with Fleet(configs, folder / "logs") as fleet:
             demo.follow(fleet, participants)
         finish(demo, devnet)
@@ -214,13 +213,7 @@ def write_data(
 
 
 def set_up(
-    folder: Path,
-    devnet: Devnet,
-    chosen: Preset,
-    data_files: list[str],
-    seed: int,
-    console: Console,
-    model_every: int = MODEL_EVERY,
+    folder: Path, devnet: Devnet, chosen: Preset, data_files: list[str], seed: int, console: Console
 ) -> list[Path]:
     """Keystores, play money, the ledger with everybody enrolled, and one node.toml each."""
     addresses = [
@@ -242,8 +235,7 @@ def set_up(
     configs = []
     for seat, data in enumerate(data_files, start=1):
         config = folder / f"node-{seat}.toml"
-        name = f"{chosen.organisation}-{seat}"
-        write_atomic(config, node_toml(name, data, rpc=devnet.url, seat=seat, model_every=model_every).encode())
+        write_atomic(config, node_toml(f"{chosen.organisation}-{seat}", data, rpc=devnet.url, seat=seat).encode())
         configs.append(config)
     return configs
 

@@ -1,8 +1,8 @@
 """A finalized model, for who has not derived it round by round: from its blob or, where the store has none, derived
 from the nearest earlier one that it has and the updates of the rounds between.
 
-So the store need not hold the model of every round, which is as large as hundreds of updates, and a model blob that is
-lost or damaged is missed by nobody as long as there are the updates.
+So nodes need not store the model of every round, which may be as large as hundreds of updates, and a model blob that
+is lost or damaged is missed by nobody as long as there are the updates.
 """
 
 from chain.protocol import verdicts
@@ -19,15 +19,6 @@ from fl_node.store import BlobStore
 from fl_node.tensorfile import Tensors
 from fl_node.verify import VerifiedUpdate, verdict_of, verify_model
 from fl_node.weights import model_digest
-
-
-def is_stored(count: int, rules: Rules, every: int) -> bool:
-    """Whether those who vote for the model of the finalized round number `count` (from 1) put it into the store: of
-    `every` one, and the last one. Where the server has momentum, the one before each of them, too: what follows needs
-    both.
-    """
-    turns = (count, count + 1) if rules.aggregation.server_momentum else (count,)
-    return count >= rules.training.rounds or any(turn % every == 0 for turn in turns)
 
 
 def finalized_model(store: BlobStore, history: History, digest: Digest, rules: Rules, threads: int = 1) -> Tensors:

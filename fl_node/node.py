@@ -80,7 +80,6 @@ def open_session(config: NodeConfig, report: Report, stop: threading.Event) -> S
         report=report,
         threads=config.threads,
         poll=config.poll,
-        model_every=config.model_every,
         stop=stop,
     )
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from chain.protocol.errors import ConfigError
 from chain.protocol.rules import DataRules
-from fl_node.config import MODEL_EVERY
 from fl_node.data import Records, load_records
 from fl_node.split import split, write_csv, write_npz
 
@@ -179,7 +178,7 @@ def _toml(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
-def node_toml(name: str, data: str, *, rpc: str, seat: int, model_every: int = MODEL_EVERY) -> str:
+def node_toml(name: str, data: str, *, rpc: str, seat: int) -> str:
     return f"""\
 # One organisation's node. Private: federation.toml is what is shared.
 format = "roundledger-node/1"
@@ -193,5 +192,4 @@ keystore = "keys/node-{seat}.json"
 password_file = "keys/node-{seat}.password"
 state = "state/node-{seat}"
 depth = 0  # a local chain has no reorganisations; on a real one leave this out: a node then acts on final blocks only
-model_every = {model_every}  # rounds from one model in the blob store to the next; updates give the others
 """

@@ -1,12 +1,11 @@
 """What a node has not sent so far, in memory and on its disk.
 
 The residual is as large as the model, and changes everywhere in every round. It follows from an older one, the ledger,
-the blobs and the training, which can be done again (`prepare.unsent_before`). So a large one stays in memory until
-writing it costs but a small part of the time since the last writing. On the disk it is a file that the fact `residual`
+the blobs and the training, which can be done again (`prepare.unsent_before`). So a large one may stay in memory
+(`pace`). On the disk it is a file that the fact `residual`
 of the journal names: (digest, or nothing as long as there was no residual; the last round that is in it).
 """
 
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -19,11 +18,10 @@ from chain.protocol.errors import ConfigError, VerificationError
 from fl_node import tensorfile
 from fl_node.database import RESTORE, Database
 from fl_node.gradient import Layout, Matrix
+from fl_node.pace import Pace
 from fl_node.statefiles import read_state_file, state_file, write_state_file, writing_to
 
 FORMAT = "roundledger-residual/1"
-SMALL = 1 << 20  # bytes of a residual that is written after every round
-SHARE = 0.02  # of its time that a node gives to writing a larger one; the rest of it may have to be done again
 
 
 class Residual:
@@ -36,7 +34,7 @@ class Residual:
         self._thread = ThreadPoolExecutor(1, "residual")
         self._writing: Future[None] | None = None
         self._on_disk = False  # what is in memory
-        self._cost, self._since = 0.0, time.monotonic()  # of the last writing: seconds, and when it was over
+        self._pace = Pace()
 
     def begin(self, number: int) -> dict[str, tuple[str, int]]:
         """The fact to keep when the first update is prepared, for round `number`: none if there is one already."""
@@ -63,8 +61,7 @@ class Residual:
         if self._memory:
             self._spare = self._memory[0]
         self._memory, self._on_disk = (matrices, number), False
-        size = sum(matrix.nbytes for matrix in matrices)
-        if size <= SMALL or time.monotonic() - self._since >= self._cost / SHARE:
+        if self._pace.due(sum(matrix.nbytes for matrix in matrices)):
             self._writing = self._thread.submit(self._write, matrices, number)
 
     def flush(self) -> None:
@@ -92,20 +89,19 @@ class Residual:
         )
 
     def _write(self, matrices: list[Matrix], number: int) -> None:
-        begun, before = time.monotonic(), self.file()
-        named = {str(index): matrix for index, matrix in enumerate(matrices)}
-        parts = tensorfile.pieces(named, {"format": FORMAT})
-        digest = Digest.of(*parts)
-        path = state_file(self._folder, "residual", digest)
-        write_state_file(path, *parts)
-        crash_point(Point.RESIDUAL_WRITTEN)
-        self._database.keep(residual=(digest.hex(), number))
-        crash_point(Point.RESIDUAL_NAMED)
-        if before and before != path:
-            with writing_to(before):
-                before.unlink(missing_ok=True)
-        self._on_disk, self._since = True, time.monotonic()
-        self._cost = self._since - begun
+        with self._pace.writing():
+            before, named = self.file(), {str(index): matrix for index, matrix in enumerate(matrices)}
+            parts = tensorfile.pieces(named, {"format": FORMAT})
+            digest = Digest.of(*parts)
+            path = state_file(self._folder, "residual", digest)
+            write_state_file(path, *parts)
+            crash_point(Point.RESIDUAL_WRITTEN)
+            self._database.keep(residual=(digest.hex(), number))
+            crash_point(Point.RESIDUAL_NAMED)
+            if before and before != path:
+                with writing_to(before):
+                    before.unlink(missing_ok=True)
+            self._on_disk = True
 
     def _read(self, layout: Layout, number: int) -> tuple[list[Matrix] | None, int]:
         digest, last = self._fact() or (None, number - 1)

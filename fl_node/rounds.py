@@ -14,7 +14,6 @@ from chain.protocol.round import Phase, Round
 from chain.protocol.seal import seal
 from fl_node import weights
 from fl_node.aggregate import aggregate
-from fl_node.finalized import is_stored
 from fl_node.gather import accepted_updates, gather, look, verdicts_of
 from fl_node.packing import pack
 from fl_node.prepare import prepare
@@ -136,7 +135,7 @@ def own_update(session: Session, round_: Round) -> dict[str, bytes]:
 
 
 def derive_outcome(session: Session, number: int, results: dict[str, Result]) -> Derived | None:
-    """Aggregates what passed; None if there is nothing to vote for (any more). A model that is to be in the store is
+    """Aggregates what passed; None if there is nothing to vote for (any more). If its model goes into the store, it is
     there before anyone can read of it.
     """
     round_ = session.round(number)
@@ -144,10 +143,24 @@ def derive_outcome(session: Session, number: int, results: dict[str, Result]) ->
         return None
     derived = derive(session, round_, accepted_updates(results))
     crash_point(Point.DERIVED)
-    if is_stored(len(session.ledger.history.finalized) + 1, session.rules, session.model_every):
-        session.patiently(lambda: session.store.put(*weights.model_pieces(derived.model), digest=derived.digest))
+    store_model(session, derived)
     crash_point(Point.MODEL_PUBLISHED)
     return derived
+
+
+def store_model(session: Session, derived: Derived) -> None:
+    """The last one, and as many others as cost little of the time: they follow from an earlier one (`finalized`), and
+    where the server has momentum from the one before that, too.
+    """
+    pieces = weights.model_pieces(derived.model)
+    last = len(session.ledger.history.finalized) + 1 >= session.rules.training.rounds
+    if not last and not session.storing.due(sum(map(len, pieces))):
+        return
+    with session.storing.writing():
+        if session.rules.aggregation.server_momentum:
+            base = weights.model_pieces(session.model)
+            session.patiently(lambda: session.store.put(*base, digest=session.model_digest))
+        session.patiently(lambda: session.store.put(*pieces, digest=derived.digest))
 
 
 def attest(session: Session, round_: Round, results: dict[str, Result], derived: Derived | None) -> bool | None:

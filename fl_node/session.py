@@ -17,7 +17,6 @@ from chain.protocol.round import Phase, Round
 from chain.protocol.rules import Rules
 from chain.rpc import RpcError
 from chain.sender import Receipt
-from fl_node.config import MODEL_EVERY
 from fl_node.data import Records
 from fl_node.dataroot import DataRoot
 from fl_node.finalized import finalized_model
@@ -25,6 +24,7 @@ from fl_node.gather import common_set
 from fl_node.gradient import Layout
 from fl_node.journal import Journal
 from fl_node.ledger import Ledger
+from fl_node.pace import Pace
 from fl_node.selection import summed_norms
 from fl_node.store import BlobStore
 from fl_node.tensorfile import Tensors
@@ -127,9 +127,9 @@ class Session:
     threads: int = 1
     poll: float = 0.1
     outage: float = 120.0  # seconds that a server or store may be away before the node gives up
-    model_every: int = MODEL_EVERY  # finalized rounds from one model that it puts into the store to the next
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Clock = time
+    storing: Pace = field(default_factory=Pace)  # models into the store
     model: Tensors = field(default_factory=dict)
     layout: Layout = field(default_factory=lambda: Layout(()))
     model_digest: Digest | None = None

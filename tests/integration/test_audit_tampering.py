@@ -171,14 +171,25 @@ def test_model_changed_is_found_and_the_rounds_after_it_still_verified(evidence:
         assert verified == ({1, 2, 3} if number else {2, 3})
 
 
-def test_model_removed_is_incomplete(evidence: Evidence) -> None:
-    for number, path in evidence.models():
-        data = path.read_bytes()
+def test_only_the_genesis_model_is_needed_where_there_are_the_updates(evidence: Evidence) -> None:
+    (_, genesis), *others = evidence.models()
+    for _, path in others:
         path.unlink()
-        done = evidence.audit()
-        path.write_bytes(data)
-        assert (done.code, bad(done)) == (3, [])
-        assert ("U1", number or None, None) in bad(done, "missing")
+    done = evidence.audit()
+    assert (done.code, bad(done), bad(done, "missing")) == (0, [], [])
+    genesis.unlink()
+    done = evidence.audit()
+    assert (done.code, bad(done)) == (3, [])
+    assert ("U1", None, None) in bad(done, "missing")
+
+
+def test_model_removed_that_cannot_be_derived_is_incomplete(evidence: Evidence) -> None:
+    number, who, update = evidence.updates()[0]
+    update.unlink()
+    evidence.models()[number][1].unlink()
+    done = evidence.audit()
+    assert (done.code, bad(done)) == (3, [])
+    assert {("U1", number, who), ("U1", number, None), ("A2", number + 1, None)} <= set(bad(done, "missing"))
 
 
 def test_model_of_another_round_in_its_place_is_found(evidence: Evidence) -> None:

@@ -16,6 +16,7 @@ from chain.outbox import Entry
 from chain.protocol.digest import Digest
 from chain.protocol.seal import Metadata
 from fl_node import journal as module
+from fl_node import pace
 from fl_node import residual as module_of_residual
 from fl_node.gradient import Layout
 from fl_node.journal import Journal, Pending
@@ -50,8 +51,8 @@ class JournalMachine(RuleBasedStateMachine):
     def begin(self, large: bool) -> None:
         self.large, self.patch = large, pytest.MonkeyPatch()
         if large:  # written at first, and when the node ends in peace
-            self.patch.setattr(module_of_residual, "SMALL", 0)
-            self.patch.setattr(module_of_residual, "SHARE", 1e-9)
+            self.patch.setattr(pace, "SMALL", 0)
+            self.patch.setattr(pace, "SHARE", 1e-9)
         self.folder = Path(tempfile.mkdtemp())
         self.journal = Journal(self.folder / "state")
         self.residual: tuple[int | None, int] | None = None

@@ -71,7 +71,7 @@ def _newest_model(world: World) -> Digest:
 
 
 def newcomer(mallory: Mallory) -> None:
-    """The fourth starts anew, and so needs the model from its blob."""
+    """The fourth starts anew, and so needs the model from its blob, or the updates that made it."""
     run_round(mallory.world.session(FOURTH), mallory.number)
 
 
@@ -81,6 +81,12 @@ def swap_model(world: World) -> None:
 
 def hide_model(world: World) -> None:
     world.shared.withheld[_newest_model(world)] = EVERYBODY
+
+
+def hide_model_and_update(world: World) -> None:
+    hide_model(world)
+    (round_,) = world.sessions[1].ledger.history.finalized
+    world.shared.withheld[Digest(round_.reveals[address(2)].update_digest)] = EVERYBODY
 
 
 def swap_rules(world: World) -> None:
@@ -129,8 +135,9 @@ NAMED = (
     Attack(
         "model blob swapped",
         "the store serves another model to a newcomer",
-        "U1",
+        "accepted",
         newcomer,
+        "all",
         round=2,
         before=swap_model,
         finding=("fail", "U1", 1, None),
@@ -139,11 +146,20 @@ NAMED = (
     Attack(
         "model blob withheld",
         "the store serves no model to a newcomer",
+        "accepted",
+        newcomer,
+        "all",
+        round=2,
+        before=hide_model,
+    ),
+    Attack(
+        "model and update withheld",
+        "the store serves a newcomer neither the model nor all updates that it follows from",
         "U1",
         newcomer,
         round=2,
-        before=hide_model,
-        finding=("missing", "U1", 1, None),
+        before=hide_model_and_update,
+        finding=("missing", "U1", 1, 2),
         exit_code=3,
     ),
     Attack(

@@ -63,25 +63,28 @@ def test_a_store_that_is_away_for_everybody_excludes_nobody(tmp_path: Path, monk
     assert len(world.sessions[1].round(2).accepted) == 4
 
 
-@pytest.mark.parametrize("restarted", [False, True])
-def test_with_momentum_a_damaged_model_from_before_stops_no_running_node(tmp_path: Path, restarted: bool) -> None:
+@pytest.mark.parametrize(("restarted", "updates"), [(False, False), (True, True), (True, False)])
+def test_with_momentum_a_damaged_model_from_before_stops_no_running_node(
+    tmp_path: Path, restarted: bool, updates: bool
+) -> None:
+    """Nor one that was restarted, as long as there are the `updates` that the model follows from."""
     world = World.found(tmp_path, MOMENTUM)
     for number in (1, 2):
         played(world, number)
-    last = world.sessions[1].ledger.history.last_finalized(3)
-    assert last is not None
+    first, last = world.sessions[1].ledger.history.finalized
     world.shared.overwrite(Digest(last.base_model), b"garbage")
+    if not updates:
+        world.shared.overwrite(Digest(first.reveals[address(4)].update_digest), b"garbage")
     if restarted:
         world.session(3)
     played(world, 3)
     assert world.sessions[1].round(3).outcome is not None
-    if restarted:  # it could not look, and accuses nobody
+    if restarted and not updates:  # it could not look, and accuses nobody
         assert world.ended.keys() == {"node-3"} and isinstance(world.ended["node-3"], Unavailable)
     else:
         assert not world.ended
-    assert {str(world.sessions[seat].model_digest) for seat in HONEST if seat != 3} == {
-        str(world.sessions[1].history().model)
-    }
+    going = [seat for seat in HONEST if f"node-{seat}" not in world.ended]
+    assert {str(world.sessions[seat].model_digest) for seat in going} == {str(world.sessions[1].history().model)}
 
 
 def test_what_cannot_be_trained_again_is_lost_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

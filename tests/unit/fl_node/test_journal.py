@@ -15,7 +15,7 @@ from chain.outbox import Entry
 from chain.protocol.digest import Digest
 from chain.protocol.errors import ConfigError
 from chain.protocol.seal import Metadata
-from fl_node import database, tensorfile
+from fl_node import database, pace, tensorfile
 from fl_node import residual as residuals
 from fl_node.database import Database, row
 from fl_node.gradient import Layout
@@ -204,8 +204,8 @@ class Time:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, writing: float) -> None:
         self.now, self.writing = 100.0, writing
-        monkeypatch.setattr(residuals, "SMALL", 0)
-        monkeypatch.setattr(residuals.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(pace, "SMALL", 0)
+        monkeypatch.setattr(pace.time, "monotonic", lambda: self.now)
         write = residuals.write_state_file
 
         def slow(path: Path, *parts: Any) -> None:
