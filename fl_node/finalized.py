@@ -73,6 +73,8 @@ def _next_model(
         result = look(store, round_, who, layout, rules, common)
         if isinstance(result, VerifiedUpdate):
             accepted.append(result)
+        elif isinstance(result, Unavailable):
+            raise result
         elif result.code is Code.U1:
             raise Unavailable(Code.U1, f"round {round_.number} update of {who}", result)
         else:
