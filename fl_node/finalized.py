@@ -31,7 +31,7 @@ def finalized_model(store: BlobStore, history: History, digest: Digest, rules: R
         return fetch_model(store, digest, rules)
     except (Unavailable, VerificationError) as error:
         problem = error
-    rounds = [round_ for round_ in history.finalized if round_.outcome is not None]
+    rounds = history.finalized
     digests = [history.rules.genesis_model, *(round_.outcome[0] for round_ in rounds if round_.outcome)]
     if digest not in digests[1:]:
         raise problem
